@@ -1,0 +1,62 @@
+# Everything installs what it needs and does nothing for what is already there.
+VARIANT ?= base
+RELEASE ?= trixie
+ARCH ?= amd64
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+HAKIM := $(VENV)/bin/hakim-actions
+
+# What the build and the boot test run, by Debian package.
+BUILD_PACKAGES := debootstrap debian-archive-keyring rsync gpg squashfs-tools tar xz-utils \
+	lxc dnsmasq-base iproute2 util-linux openssh-client uidmap
+# Readers that packing is tested against, and what the tests start.
+TEST_PACKAGES := libarchive-tools busybox zstd
+
+.DEFAULT_GOAL := help
+.PHONY: help setup-build build test e2e lint format bench clean system-build system-test distrobuilder
+
+help: ## Show this list.
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.dev: requirements/dev.txt scripts/venv.sh
+	scripts/venv.sh $(VENV) requirements/dev.txt
+	touch $@
+
+system-build:
+	scripts/apt-install.sh "building and booting images" $(BUILD_PACKAGES)
+
+system-test:
+	scripts/apt-install.sh "the tests" $(TEST_PACKAGES)
+
+distrobuilder:
+	scripts/install-distrobuilder.sh
+
+setup-build: $(VENV)/.dev system-build distrobuilder ## Install what building and booting images needs.
+
+build: setup-build ## Build, verify and boot an image (VARIANT, RELEASE, ARCH).
+	$(HAKIM) build --variant $(VARIANT) --release $(RELEASE) --arch $(ARCH)
+
+test: $(VENV)/.dev system-test ## Run all tests that need no root and no image.
+	$(PYTHON) -m pytest -m "not e2e"
+
+e2e: setup-build system-test ## Build real images and boot them (root).
+	$(PYTHON) -m pytest -m e2e tests/e2e
+
+lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shellcheck
+	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shfmt --diff
+
+format: $(VENV)/.dev ## Bring the sources into their form.
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shfmt --write
+
+bench: $(VENV)/.dev ## Measure; every number is a ratio of two things in one run.
+	for benchmark in benchmarks/*.py; do $(PYTHON) "$$benchmark" || exit; done
+
+clean: ## Remove what builds and tests leave behind; keeps the cache.
+	rm -rf $(VENV) distrobuilder/out .pytest_cache .mypy_cache .ruff_cache

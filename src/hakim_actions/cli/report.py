@@ -1,0 +1,121 @@
+"""What people and machines read: errors, results, and the progress of a build."""
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from hakim_actions.errors import ConfigurationError, HakimError
+from hakim_actions.system import actions
+from hakim_actions.system.progress import Progress
+
+
+def error(failure: HakimError, *, env: Mapping[str, str]) -> None:
+    """Print *failure* to stderr, and as an annotation in a workflow."""
+    if actions.inside(env):
+        click.echo(actions.command("error", failure.message, title="hakim-actions"))
+    click.echo(f"{_styled('error:', 'red', env)} {failure.message}", err=True)
+    if isinstance(failure, ConfigurationError):
+        for problem in failure.problems:
+            click.echo(f"  - {problem}", err=True)
+    if failure.hint:
+        click.echo(f"{_styled('hint:', 'cyan', env)} {failure.hint}", err=True)
+
+
+def as_json(document: Any) -> None:
+    """Print *document* for machines: the only thing on stdout of a command with ``--json``."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def size(count: int) -> str:
+    """Return *count* bytes as people read it, in powers of 1000 like disks and downloads."""
+    if count < 1000:
+        return f"{count} B"
+    units = ("kB", "MB", "GB", "TB")
+    power = min(len(str(count)) - 1, 3 * len(units)) // 3
+    return f"{count / 1000**power:.1f} {units[power - 1]}"
+
+
+def duration(seconds: float) -> str:
+    """Return *seconds* as people read it: ``4.2 s`` or ``3 min 05 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+
+
+def progress_for(env: Mapping[str, str], *, quiet: bool) -> Progress:
+    """Return the listener that fits where the output goes; with *quiet* stdout stays clean."""
+    if actions.inside(env) and not quiet:
+        return ActionsProgress()
+    if sys.stderr.isatty() and env.get("TERM", "dumb") != "dumb":
+        from hakim_actions.cli.terminal import TerminalProgress  # noqa: PLC0415 - imports rich
+
+        return TerminalProgress()
+    return PlainProgress(quiet=quiet)
+
+
+class PlainProgress:
+    """Plain lines on stderr: one when a phase starts, one when it ends, the child's between."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        """With *quiet*, the lines of child programs are left out."""
+        self._quiet = quiet
+
+    @contextmanager
+    def phase(self, title: str) -> Iterator[None]:
+        """Print when the block starts, and how long it took."""
+        start = time.monotonic()
+        click.echo(f"==> {title}", err=True)
+        try:
+            yield
+        except BaseException:
+            click.echo(f"==> {title}: failed", err=True)
+            raise
+        click.echo(f"==> {title}: {duration(time.monotonic() - start)}", err=True)
+
+    def line(self, text: str) -> None:
+        """Print *text*, set off from our own lines."""
+        if not self._quiet:
+            click.echo(f"    {text}", err=True)
+
+    def note(self, text: str) -> None:
+        """Print *text*."""
+        click.echo(text, err=True)
+
+
+class ActionsProgress:
+    """A group a phase in the log of a workflow, always closed; children cannot give commands."""
+
+    @contextmanager
+    def phase(self, title: str) -> Iterator[None]:
+        """Open a group for the block and say after it how long it took."""
+        start = time.monotonic()
+        # While this random word stands, the runner takes no command from what a child prints.
+        token = secrets.token_hex(16)
+        click.echo(actions.command("group", title))
+        click.echo(actions.command("stop-commands", token))
+        try:
+            yield
+        finally:
+            click.echo(f"::{token}::")
+            click.echo(actions.command("endgroup"))
+        click.echo(f"{title}: {duration(time.monotonic() - start)}")
+
+    def line(self, text: str) -> None:
+        """Print *text* as it is."""
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Print *text* as a notice."""
+        click.echo(text)
+
+
+def _styled(word: str, colour: str, env: Mapping[str, str]) -> str:
+    if env.get("NO_COLOR"):
+        return word
+    return click.style(word, fg=colour, bold=True)

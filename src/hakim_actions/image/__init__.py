@@ -1,0 +1,1 @@
+"""Makes an image with distrobuilder and proves that it is one."""

@@ -1,0 +1,157 @@
+"""Runs distrobuilder: from the definition to an uncompressed tar of the root file system."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hakim_actions.artifact import ArtifactName
+from hakim_actions.errors import BuildError, ConfigurationError
+from hakim_actions.system import process
+from hakim_actions.system.progress import PhaseClock
+
+#: The oldest distrobuilder whose native filters and generators the definition uses.
+OLDEST: Final = "3.2"
+#: A method that distrobuilder does not know leaves the tar as it is, which is what packing reads.
+_UNCOMPRESSED: Final = "--compression=none"
+
+#: What distrobuilder's log says when it enters a phase; our name for it, and its title.
+#: https://github.com/lxc/distrobuilder/blob/main/distrobuilder/main_lxc.go
+_PHASES: Final = (
+    ('msg="Downloading source"', "source", "Bootstrap Debian"),
+    ('msg="Managing repositories"', "packages", "Install packages"),
+    ('msg="Running generator"', "setup", "Set up the image"),
+    ('msg="Creating LXC image"', "tar", "Collect the root file system"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the root file system starts: Debian's archive, or the tar of a base layer.
+
+    ``mirror`` is a URL, empty for debootstrap's own default; ``layer`` wins when it is given.
+    """
+
+    mirror: str = ""
+    layer: Path | None = None
+
+    def overrides(self) -> Sequence[str]:
+        """Return the overrides of the definition that select this source."""
+        if self.layer is not None:
+            return ("source.downloader=rootfs-http", f"source.url={self.layer.as_uri()}")
+        return (f"source.url={self.mirror}",) if self.mirror else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rootfs:
+    """What distrobuilder made: the tar of the root file system and LXC's metadata archive."""
+
+    tar: Path
+    metadata: Path
+
+
+def version(*, env: Mapping[str, str]) -> str | None:
+    """Return the version of the distrobuilder on PATH, or None when there is none."""
+    try:
+        return process.run(
+            ("distrobuilder", "--version"), env=process.child_environment(env)
+        ).stdout.strip()
+    except process.ProcessError:
+        return None
+
+
+def validate(definition: Path, *, env: Mapping[str, str]) -> None:
+    """Raise ConfigurationError, with distrobuilder's own words, for a broken definition."""
+    argv = ("distrobuilder", "validate", definition)
+    try:
+        process.run(argv, env=process.child_environment(env))
+    except process.ProcessError as error:
+        msg = f"{definition} is not a valid definition: {error.message}"
+        raise ConfigurationError(
+            msg, hint="See https://linuxcontainers.org/distrobuilder/docs/"
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of distrobuilder.
+
+    ``version`` and ``commit`` end up in /etc/hakim-release, ``apt_proxy`` is a URL or empty,
+    ``work_dir`` is a folder of its own with room for the root file system and its tar.
+    """
+
+    name: ArtifactName
+    definition: Path
+    root: Path
+    source: Source
+    version: str
+    commit: str
+    work_dir: Path
+    apt_proxy: str = ""
+
+    def argv(self) -> list[process.StrPath]:
+        """Return the command line."""
+        overrides = (
+            f"image.variant={self.name.variant}",
+            f"image.release={self.name.release}",
+            f"image.architecture={self.name.arch}",
+            f"image.serial={self.version}",
+            *self.source.overrides(),
+        )
+        return [
+            *("distrobuilder", "build-lxc", self.definition, self.work_dir),
+            *("--cache-dir", self.work_dir / "rootfs", _UNCOMPRESSED),
+            *(part for override in overrides for part in ("-o", override)),
+        ]
+
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment, which distrobuilder hands on to debootstrap and the actions."""
+        extra = {"HAKIM_COMMIT": self.commit}
+        if self.apt_proxy:
+            extra["http_proxy"] = self.apt_proxy
+        if "HAKIM_SECURITY_MIRROR" in env:
+            extra["HAKIM_SECURITY_MIRROR"] = env["HAKIM_SECURITY_MIRROR"]
+        return process.child_environment(env, extra)
+
+
+def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Rootfs:
+    """Run *job*, keeping all of its output in *log*, and return what it made.
+
+    Raises BuildError with the reason that is in the output. distrobuilder mounts only in a mount
+    namespace of its own, so ending it leaves no mount behind.
+    """
+
+    def on_line(line: str) -> None:
+        for mark, name, title in _PHASES:
+            if mark in line:
+                clock.start(name, title)
+        clock.progress.line(line)
+
+    try:
+        with log.open("w", encoding="utf-8") as stream:
+            process.stream(
+                process.bound(job.argv()),
+                env=job.environment(env),
+                on_line=on_line,
+                log=stream,
+                cwd=job.root,
+            )
+    except process.ProcessError as error:
+        for line in error.tail:
+            clock.progress.note(f"    {line}")
+        msg = f"distrobuilder could not build {job.name.stem}: {_reason(error)}"
+        raise BuildError(msg, hint=f"All of its output is in {log}.") from None
+    rootfs = Rootfs(tar=job.work_dir / "rootfs.tar", metadata=job.work_dir / "meta.tar.xz")
+    if not rootfs.tar.is_file() or not rootfs.metadata.is_file():
+        msg = f"distrobuilder ended well, but left no {rootfs.tar.name} for {job.name.stem}."
+        raise BuildError(msg, hint=f"All of its output is in {log}.")
+    return rootfs
+
+
+def _reason(error: process.ProcessError) -> str:
+    """Return the line that tells most: apt's or debootstrap's own error, else the last one."""
+    for line in reversed(error.tail):
+        if re.match(r"(E|W: Failure|dpkg: error)[: ]", line):
+            return line
+    return error.tail[-1] if error.tail else error.message

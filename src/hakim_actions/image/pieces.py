@@ -1,0 +1,86 @@
+"""Compressed pieces, kept by what they were made from, so that none is ever compressed twice."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+_DIGEST_SIZE: Final = hashlib.sha256().digest_size
+
+
+class PieceStore:
+    """A folder of compressed pieces, which many builds may read and fill at the same time.
+
+    An entry is a file named by the hash of the raw bytes and of the encoder's settings. It starts
+    with a hash of its own name and content, so a damaged one is found when it is read. Entries
+    are written beside and renamed; a kill leaves at most a dot file. A folder that cannot be
+    written or read costs time and nothing else: see *warnings*.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Use *folder*, which is made when the first piece is kept."""
+        self.folder = folder
+        #: What went wrong, for people; a build goes on without the store.
+        self.warnings: list[str] = []
+        self._writable = True
+
+    def path(self, raw_sha256: str, settings: str) -> Path:
+        """Return where the piece of these raw bytes, made with *settings*, is kept."""
+        key = hashlib.sha256(f"{settings}\0{raw_sha256}".encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.piece"
+
+    def get(self, raw_sha256: str, settings: str) -> bytes | None:
+        """Return the compressed piece, or None when it is not there or not what was put there."""
+        path = self.path(raw_sha256, settings)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._warn(f"Piece {path} cannot be read: {error.strerror}.")
+            return None
+        digest, piece = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+        if digest != _digest(path, piece):
+            self._warn(f"Piece {path} was damaged; it is compressed again.")
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # who cleans up removes what was not used for longest
+        return piece
+
+    def put(self, raw_sha256: str, settings: str, piece: bytes) -> None:
+        """Keep *piece*; after the first failure (disk full, read-only) nothing more is kept."""
+        if not self._writable:
+            return
+        path = self.path(raw_sha256, settings)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write(path, _digest(path, piece) + piece)
+        except OSError as error:
+            self._writable = False
+            self._warn(f"Pieces are not kept in {self.folder}: {error.strerror}.")
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self.warnings:
+            self.warnings.append(warning)
+
+
+def _digest(path: Path, piece: bytes) -> bytes:
+    digest = hashlib.sha256(path.name.encode())
+    digest.update(piece)
+    return digest.digest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write *path* in one step; not synced, since damage is found when it is read."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

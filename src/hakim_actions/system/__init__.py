@@ -1,0 +1,1 @@
+"""The outside world: child processes, files, GitHub's runner, HTTP."""

@@ -1,0 +1,72 @@
+"""Which commit the project is at: the name and the time that go into an image."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hakim_actions.errors import ConfigurationError
+from hakim_actions.system import process
+
+UNKNOWN_COMMIT: Final = "unknown"
+#: What may stand in a file name, in /etc/hakim-release and in a Proxmox volume id.
+_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """A state of the project: its *commit*, a *version* for people, and *epoch* in seconds."""
+
+    commit: str
+    version: str
+    epoch: int
+
+
+def revision(root: Path, *, env: Mapping[str, str], version: str = "") -> Revision:
+    """Return the revision of the work tree at *root*.
+
+    *version* is what the user asked for; without it, the tag that a workflow runs for, or
+    ``git describe``. SOURCE_DATE_EPOCH wins over the time of the commit
+    (https://reproducible-builds.org/docs/source-date-epoch/). A tree without git is
+    "unknown", with the time of its definition.
+    """
+    commit = _git(root, env, "rev-parse", "HEAD") or UNKNOWN_COMMIT
+    if commit != UNKNOWN_COMMIT and _git(root, env, "status", "--porcelain", "distrobuilder"):
+        commit += "-dirty"
+    return Revision(
+        commit=commit,
+        version=_version(root, env, version),
+        epoch=_epoch(root, env),
+    )
+
+
+def _version(root: Path, env: Mapping[str, str], wanted: str) -> str:
+    tag = env.get("GITHUB_REF_NAME", "") if env.get("GITHUB_REF_TYPE") == "tag" else ""
+    found = wanted or tag or _git(root, env, "describe", "--tags", "--always", "--dirty")
+    found = found or "development"
+    if not _VERSION.fullmatch(found):
+        msg = f"Version '{found}' cannot be used."
+        raise ConfigurationError(msg, hint="Up to 64 letters, digits, '.' and '-', e.g. v1.2.0.")
+    return found
+
+
+def _epoch(root: Path, env: Mapping[str, str]) -> int:
+    given = env.get("SOURCE_DATE_EPOCH", "")
+    if given and not given.isdecimal():
+        msg = f"SOURCE_DATE_EPOCH is '{given}'."
+        raise ConfigurationError(msg, hint="Expected seconds since 1970, as 'date +%s' prints.")
+    committed = given or _git(root, env, "log", "-1", "--format=%ct")
+    return int(committed) if committed else int(root.stat().st_mtime)
+
+
+def _git(root: Path, env: Mapping[str, str], *arguments: str) -> str:
+    """Return what git prints, or nothing where there is no git or no work tree.
+
+    Builds run as root in a folder of the user's, which git refuses unless told that it is safe.
+    """
+    command: list[process.StrPath] = ["git", "-c", f"safe.directory={root}", "-C", root, *arguments]
+    try:
+        return process.run(command, env=process.child_environment(env)).stdout.strip()
+    except process.ProcessError:
+        return ""
