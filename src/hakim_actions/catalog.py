@@ -1,7 +1,7 @@
 """Which images exist: the variants of ``variants.yaml``, and where the project's files are."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -66,11 +66,18 @@ class Project:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandCheck:
-    """A command line that runs in the booted container, and what its output must match."""
+    """A command line that runs in the booted container as coder, in a login shell.
+
+    It has to end with status 0 within *timeout* seconds, and the regular expression *expect* has
+    to match somewhere in what it prints. *tool* is what of tools.lock it is about: without that
+    tool there is no check.
+    """
 
     name: str
     run: str
-    expect: str
+    expect: str = ""
+    tool: str = ""
+    timeout: float = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +137,15 @@ class Catalog:
         except KeyError:
             msg = f"Unknown variant '{name}'."
             raise ConfigurationError(msg, hint=did_you_mean(name, self.variants)) from None
+
+    def checks(self, variant: str, *, missing: Collection[str] = ()) -> tuple[CommandCheck, ...]:
+        """Return what *variant* has to prove when it runs: the checks of base, then its own.
+
+        Those about a tool that is *missing* are left out.
+        """
+        names = ("base", variant) if variant != "base" and "base" in self.variants else (variant,)
+        checks = (check for name in names for check in self.variant(name).checks)
+        return tuple(check for check in checks if check.tool not in missing)
 
     def target(self, variant: str, release: str, arch: str) -> ArtifactName:
         """Return the artifact of this combination; raise ConfigurationError if it has none.
@@ -275,7 +291,7 @@ class _Reader:
         wanted = {"name", "run", "expect"}
         if (
             not isinstance(item, dict)
-            or set(item) != wanted
+            or set(item) - {"tool"} != wanted
             or not all(isinstance(text, str) and text for text in item.values())
         ):
             self._problem(f"check {number}", "expected name, run and expect, all texts")

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from hakim_actions.catalog import CommandCheck
 from hakim_actions.errors import VerificationError
-from hakim_actions.image.boot import BootFailedError, CommandCheck, boot_test
+from hakim_actions.image.boot import BootFailedError, boot_test
 from hakim_actions.image.sandbox import sandbox
 
 pytestmark = [
@@ -174,8 +175,8 @@ def boots(artifact: Path, work: Path) -> None:
 def test_a_good_image_keeps_every_promise_and_leaves_nothing(artifact: Path, work: Path) -> None:
     seen: set[str] = set()
     commands = [
-        CommandCheck(name="who", command=["id", "-un"], expect="^coder$"),
-        CommandCheck(name="login shell", command="shopt login_shell", expect="on$"),
+        CommandCheck(name="who", run="id -un", expect="^coder$"),
+        CommandCheck(name="login shell", run="shopt login_shell", expect="on$"),
     ]
 
     report = boot_test(

@@ -21,7 +21,8 @@ from conftest import FakeProgram
 from rootfs import EPOCH, file, make_rootfs_tar
 
 from hakim_actions.artifact import ArtifactName, Check, Manifest, parse_sums
-from hakim_actions.catalog import Project
+from hakim_actions.catalog import Catalog, Project
+from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError, VerificationError
 from hakim_actions.image import build as build_module
 from hakim_actions.image import mirror, rules_archive
@@ -89,11 +90,11 @@ def bench(tmp_path: Path, program: FakeProgram, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rules_archive, "MIN_RAW", 0)
     boots: list[Path] = []
     monkeypatch.setattr(build_module, "boot_test", fake_boot(boots))
-    monkeypatch.setattr(
-        mirror, "read_archive", lambda *_, **__: Archive(mirror="m", digests={})
-    )
+    monkeypatch.setattr(mirror, "read_archive", lambda *_, **__: Archive(mirror="m", digests={}))
     options = BuildOptions(
         project=Project(root=ROOT),
+        catalog=Catalog.load(Project(root=ROOT).variants),
+        sources=Sources.read(ROOT / "distrobuilder"),
         revision=Revision(commit="abc", version="v1", epoch=EPOCH),
         out=tmp_path / "out",
         work_dir=tmp_path / "work",
@@ -283,7 +284,8 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
-from hakim_actions.catalog import Project
+from hakim_actions.catalog import Catalog, Project
+from hakim_actions.content import Sources
 from hakim_actions.cli import main as cli
 from hakim_actions.image import build as b, mirror, rules_archive
 from hakim_actions.image.inventory import Inventory
@@ -306,6 +308,8 @@ if {phase!r} == "verify":
     b.verify_paths = hang
 options = b.BuildOptions(
     project=Project(root=Path({root!r})),
+    catalog=Catalog.load(Path({root!r}) / "distrobuilder/variants.yaml"),
+    sources=Sources.read(Path({root!r}) / "distrobuilder"),
     revision=Revision(commit="abc", version="v1", epoch=1767225600),
     out=Path({out!r}), work_dir=Path({work!r}), level=0, env=dict(os.environ))
 name = ArtifactName("base", "trixie", "amd64")

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from hakim_actions.catalog import CommandCheck
 from hakim_actions.debian import architecture_named
 from hakim_actions.errors import ConfigurationError, VerificationError
 from hakim_actions.image import boot, container, probe, sandbox
-from hakim_actions.image.boot import BootFailedError, BootReport, CommandCheck, boot_test
+from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
 
 NAME = "hakim-base-trixie-amd64.tar.xz"
 ADDRESS = '[{"addr_info": [{"family": "inet", "local": "10.77.0.123"}]}]'
@@ -254,10 +255,10 @@ def test_the_password_reaches_ssh_by_askpass_and_never_by_argv(machine: Machine)
 
 
 def test_commands_are_run_and_their_output_is_compared(machine: Machine) -> None:
-    good = CommandCheck(name="good", command=["echo", "a  b", "$HOME"], expect=r"^a  b \$HOME$")
-    text = CommandCheck(name="text", command="echo one; echo two", expect="^one$")
-    wrong = CommandCheck(name="wrong", command="echo 1.2", expect="^2")
-    failed = CommandCheck(name="failed", command="echo sorry; exit 7")
+    good = CommandCheck(name="good", run="echo 'a  b' '$HOME'", expect=r"^a  b \$HOME$")
+    text = CommandCheck(name="text", run="echo one; echo two", expect="^one$")
+    wrong = CommandCheck(name="wrong", run="echo 1.2", expect="^2")
+    failed = CommandCheck(name="failed", run="echo sorry; exit 7")
 
     failures = machine.failures(None, good, text, wrong, failed)
 
@@ -267,14 +268,14 @@ def test_commands_are_run_and_their_output_is_compared(machine: Machine) -> None
 
 
 def test_a_command_that_hangs_is_cut_off(machine: Machine) -> None:
-    slow = CommandCheck(name="slow", command="exec sleep 30", timeout=0.5)
+    slow = CommandCheck(name="slow", run="exec sleep 30", timeout=0.5)
 
     assert "0.5 seconds" in machine.failures(None, slow)["slow"]
 
 
 def test_what_an_image_prints_cannot_steer_a_terminal(machine: Machine) -> None:
     machine.answer("state", "running")
-    sly = CommandCheck(name="sly", command=r"printf 'a\033[31mb\n'; exit 1")
+    sly = CommandCheck(name="sly", run=r"printf 'a\033[31mb\n'; exit 1")
 
     assert "\033" not in machine.failures(None, sly)["sly"]
 

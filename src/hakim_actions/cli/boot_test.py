@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from hakim_actions.artifact import ArtifactName, Manifest
+from hakim_actions.catalog import Catalog, CommandCheck, Project
 from hakim_actions.cli import elevate, report
 from hakim_actions.cli.main import App
 from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
@@ -60,12 +62,26 @@ def command(
                 env=app.env,
                 work_dir=work_dir or _disk_for_temporary_files(),
                 timeout=timeout,
+                commands=_checks(artifact),
                 on_step=progress.line,
             )
     except BootFailedError as error:
         _tell(error.report, keep_log, as_json=as_json)
         raise
     _tell(result, keep_log, as_json=as_json)
+
+
+def _checks(artifact: Path) -> tuple[CommandCheck, ...]:
+    """Return what the variant promises, without what its manifest says is missing."""
+    name = ArtifactName.parse(artifact.name)
+    catalog = Catalog.load(Project.find(Path.cwd()).variants)
+    if name.variant not in catalog.variants:
+        return ()
+    manifest = artifact.with_name(name.manifest)
+    missing: tuple[str, ...] = ()
+    if manifest.is_file():
+        missing = Manifest.from_json(manifest.read_text("utf-8"), source=str(manifest)).missing
+    return catalog.checks(name.variant, missing=missing)
 
 
 def _disk_for_temporary_files() -> Path:

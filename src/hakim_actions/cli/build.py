@@ -1,6 +1,8 @@
 """``hakim-actions build``."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,11 +12,15 @@ from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import elevate, report
 from hakim_actions.cli.main import App
-from hakim_actions.errors import ConfigurationError
-from hakim_actions.image import distrobuilder, preflight
+from hakim_actions.content import Sources
+from hakim_actions.errors import BuildError, ConfigurationError, HakimError
+from hakim_actions.image import cache, distrobuilder, layers, preflight
 from hakim_actions.image.build import BuildOptions, Built, build
+from hakim_actions.image.pieces import PieceStore
+from hakim_actions.image.workspace import remove
 from hakim_actions.system import actions
 from hakim_actions.system.git import revision
+from hakim_actions.system.progress import Progress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -22,15 +28,29 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.command(name="build")
 @click.argument("variant_argument", metavar="[VARIANT]", required=False)
 @click.option("--variant", help="Variant to build.  [default: base]")
-@click.option("--all", "all_variants", is_flag=True, help="Build every variant of the catalog.")
+@click.option("--all", "all_variants", is_flag=True, help="Build every variant of the release.")
 @click.option(
     "--release", default=debian.DEFAULT_RELEASE, show_default=True, help="Debian release."
 )
 @click.option("--arch", default=debian.DEFAULT_ARCH, show_default=True, help="Debian architecture.")
+@click.option("--cached", is_flag=True, help="Use and fill the cache of base layers and pieces.")
+@click.option("--from-scratch", is_flag=True, help="Bootstrap Debian for each variant anew.")
+@click.option(
+    "--max-layer-age",
+    default=layers.DEFAULT_MAX_AGE_DAYS,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Days after which a cached base layer is made anew.",
+)
 @click.option("--mirror", default="", metavar="URL", help="Debian mirror instead of the default.")
 @click.option("--apt-proxy", default="", metavar="URL", help="HTTP proxy for packages.")
 @click.option("--out", type=_FOLDER, help="Where artifacts go.  [default: distrobuilder/out]")
-@click.option("--work-dir", type=_FOLDER, help="Where images are made.  [default: <out>/.work]")
+@click.option(
+    "--cache-dir", type=_FOLDER, default=cache.DEFAULT_FOLDER, show_default=True, help="The cache."
+)
+@click.option(
+    "--work-dir", type=_FOLDER, help="Where images are made.  [default: <cache-dir>/work]"
+)
 @click.option("--image-version", default="", help="Version of the image.  [default: git's]")
 @click.option(
     "--compression-level",
@@ -50,15 +70,19 @@ def command(
     all_variants: bool,
     release: str,
     arch: str,
+    cached: bool,
+    from_scratch: bool,
+    max_layer_age: float,
     mirror: str,
     apt_proxy: str,
     out: Path | None,
+    cache_dir: Path,
     work_dir: Path | None,
     image_version: str,
     compression_level: int,
     boot_timeout: float,
     as_json: bool,
-) -> None:
+) -> int:
     """Build an image, verify it, boot it, and leave it in the output folder.
 
     Needs root, and asks sudo for it. Nothing gets its final name before it has booted.
@@ -66,57 +90,133 @@ def command(
     \b
     Example:
       hakim-actions build --variant php --release trixie
+      hakim-actions build --all --cached
     """  # noqa: D301 - click reads the escape
+    if cached and from_scratch:
+        msg = "--cached and --from-scratch exclude each other."
+        raise ConfigurationError(msg, hint="Leave one of them out.")
     project = Project.find(Path.cwd())
     catalog = Catalog.load(project.variants)
-    variants = _chosen(catalog, variant_argument, variant, all_variants=all_variants)
+    variants = _chosen(catalog, variant_argument, variant, all_variants and release)
     names = [catalog.target(name, release, arch) for name in variants]
+    _refuse_wrong_url("--mirror", mirror)
+    _refuse_wrong_url("--apt-proxy", apt_proxy)
     elevate.become_root("to bootstrap Debian and to boot the result", env=app.env)
-    out = out or project.output
     options = BuildOptions(
         project=project,
+        catalog=catalog,
+        sources=Sources.read(project.definition.parent),
         revision=revision(project.root, env=app.env, version=image_version),
-        out=out,
-        work_dir=(work_dir or out / ".work").resolve(),
+        out=out or project.output,
+        work_dir=(work_dir or cache_dir / "work").resolve(),
         mirror=mirror,
         apt_proxy=apt_proxy,
         level=compression_level,
         boot_timeout=boot_timeout,
+        pieces=PieceStore(cache_dir / "pieces") if cached else None,
         env=app.env,
     )
     preflight.check_build(
         variants=variants, release=release, work_dir=options.work_dir, env=app.env
     )
     distrobuilder.validate(project.definition, env=app.env)
+    store = layers.LayerStore(folder=cache_dir / "layers", max_age_days=max_layer_age)
     progress = report.progress_for(app.env, quiet=as_json)
-    results = []
-    for name in names:
-        progress.note(f"Building {name.stem}, version {options.revision.version}")
-        results.append(build(name, options, progress))
-        elevate.give_back(results[-1].folder, env=app.env)
-    _tell(results, app, as_json=as_json)
+    with _layers(options, store if cached else None, names, from_scratch=from_scratch) as options:
+        results, failures = _build_each(names, options, progress, app)
+    if cached:
+        cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
+    _tell(results, failures, app, as_json=as_json)
+    return BuildError.exit_code if failures else 0
 
 
 def _chosen(
-    catalog: Catalog, argument: str | None, option: str | None, *, all_variants: bool
+    catalog: Catalog, argument: str | None, option: str | None, every: str | bool
 ) -> Sequence[str]:
+    """Return the variants to build; *every* is the release of which all are wanted."""
     given = [name for name in (argument, option) if name]
-    if len(given) + all_variants > 1:
+    if len(given) + bool(every) > 1:
         msg = "Give a variant once: as [VARIANT], as --variant, or all of them with --all."
         raise ConfigurationError(msg, hint="Example: hakim-actions build --variant php")
-    if all_variants:
-        return list(catalog.variants)
+    if every:
+        found = [name for name, entry in catalog.variants.items() if every in entry.releases]
+        return found or list(catalog.variants)  # an unknown release is refused by its name
     return given or ["base"]
 
 
-def _tell(results: Sequence[Built], app: App, *, as_json: bool) -> None:
+def _refuse_wrong_url(option: str, url: str) -> None:
+    # distrobuilder takes overrides as one text and splits it at ',' and '='.
+    if url and (not url.startswith(("http://", "https://")) or set(url) & set(",= \t\n\"'")):
+        msg = f"{option}: '{url}' cannot be used."
+        raise ConfigurationError(
+            msg, hint="Expected http(s)://host/path without ',', '=' or space."
+        )
+
+
+@contextlib.contextmanager
+def _layers(
+    options: BuildOptions,
+    store: layers.LayerStore | None,
+    names: Sequence[ArtifactName],
+    *,
+    from_scratch: bool,
+) -> Iterator[BuildOptions]:
+    """Give the builds a store of base layers: the cache, or one that ends with this run.
+
+    A single image without the cache is faster from scratch than on a layer made for it.
+    """
+    if store is not None:
+        yield replace(options, layers=store)
+    elif from_scratch or len(names) == 1:
+        yield options
+    else:
+        own = options.work_dir / "layers-of-this-run"
+        remove(own)
+        try:
+            yield replace(options, layers=layers.LayerStore(folder=own))
+        finally:
+            remove(own)
+
+
+def _build_each(
+    names: Sequence[ArtifactName], options: BuildOptions, progress: Progress, app: App
+) -> tuple[list[Built], dict[ArtifactName, HakimError]]:
+    """Build *names*, the base first; one that fails does not stop the others.
+
+    A single image raises its own error.
+    """
+    results: list[Built] = []
+    failures: dict[ArtifactName, HakimError] = {}
+    for name in sorted(names, key=lambda name: name.variant != "base"):
+        progress.note(f"Building {name.stem}, version {options.revision.version}")
+        try:
+            results.append(build(name, options, progress))
+        except HakimError as error:
+            if len(names) == 1:
+                raise
+            failures[name] = error
+            report.error(error, env=app.env)
+        else:
+            elevate.give_back(results[-1].folder, env=app.env)
+    return results, failures
+
+
+def _tell(
+    results: Sequence[Built],
+    failures: dict[ArtifactName, HakimError],
+    app: App,
+    *,
+    as_json: bool,
+) -> None:
     for result in results:
         _set_outputs(result, app)
     if as_json:
-        report.as_json([_document(result) for result in results])
-        return
-    for result in results:
-        click.echo(_summary(result))
+        failed = [{"name": name.stem, "error": str(error)} for name, error in failures.items()]
+        report.as_json([*(_document(result) for result in results), *failed])
+    elif len(results) + len(failures) == 1:
+        click.echo(_summary(results[0]))
+    else:
+        click.echo(_table(results, failures))
 
 
 def _document(result: Built) -> dict[str, object]:
@@ -137,12 +237,10 @@ def _summary(result: Built) -> str:
     phases = ", ".join(
         f"{name} {report.duration(seconds)}" for name, seconds in manifest.phases.items()
     )
+    unpacked = report.size(manifest.unpacked_bytes)
     rows = (
         ("artifact", str(result.folder / manifest.name.archive)),
-        (
-            "size",
-            f"{report.size(result.archive.size)}, {report.size(manifest.unpacked_bytes)} unpacked",
-        ),
+        ("size", f"{report.size(result.archive.size)}, {unpacked} unpacked"),
         ("sha256", result.archive.sha256),
         ("packages", str(len(manifest.packages))),
         ("proven", f"{len(manifest.checks)} checks, booted in LXC"),
@@ -150,6 +248,20 @@ def _summary(result: Built) -> str:
     )
     lines = [f"{manifest.name.stem} is ready."]
     return "\n".join([*lines, *(f"  {key:<9} {value}" for key, value in rows)])
+
+
+def _table(results: Sequence[Built], failures: dict[ArtifactName, HakimError]) -> str:
+    """Return one line an image: what it is, or why it is not there."""
+    lines = [f"{'image':<28} {'size':>9} {'packages':>8} {'checks':>6} {'time':>13}  sha256"]
+    for result in results:
+        manifest = result.manifest
+        lines.append(
+            f"{manifest.name.stem:<28} {report.size(result.archive.size):>9}"
+            f" {len(manifest.packages):>8} {len(manifest.checks):>6}"
+            f" {report.duration(result.seconds):>13}  {result.archive.sha256[:16]}…"
+        )
+    lines += [f"{name.stem:<28} FAILED: {error}" for name, error in failures.items()]
+    return "\n".join(lines)
 
 
 def _set_outputs(result: Built, app: App) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hakim_actions.artifact import ArtifactName, Check
+from hakim_actions.catalog import CommandCheck
 from hakim_actions.debian import Architecture, Release, architecture_named, release_named
 from hakim_actions.errors import ConfigurationError, VerificationError
 from hakim_actions.image.container import Container, container, extract, has_apparmor
@@ -17,7 +18,6 @@ from hakim_actions.image.identity import Identity, identity
 from hakim_actions.image.netns import Network, network
 from hakim_actions.image.probe import (
     BOOTED,
-    CommandCheck,
     Failure,
     Subject,
     examine,
@@ -26,7 +26,7 @@ from hakim_actions.image.probe import (
 from hakim_actions.image.sandbox import Sandbox, sandbox
 from hakim_actions.system import files, process
 
-__all__ = ["BootFailedError", "BootReport", "CommandCheck", "Failure", "boot_test"]
+__all__ = ["BootFailedError", "BootReport", "Failure", "boot_test"]
 
 #: Program → Debian package that installs it.
 _PROGRAMS: Final = {

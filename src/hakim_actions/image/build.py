@@ -1,31 +1,23 @@
 """From a name to a proven artifact: bootstrap, packages, pack, verify, boot, and then there."""
 
-import contextlib
 import dataclasses
-import errno
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hakim_actions.artifact import (
-    SUMS_NAME,
-    ArtifactName,
-    Check,
-    FileRecord,
-    Manifest,
-    format_sums,
-    parse_sums,
-)
-from hakim_actions.catalog import Project
-from hakim_actions.errors import BuildError, VerificationError
-from hakim_actions.image import distrobuilder, mirror
-from hakim_actions.image.boot import boot_test
+from hakim_actions.artifact import ArtifactName, Check, FileRecord, Manifest
+from hakim_actions.catalog import Catalog, Project
+from hakim_actions.content import Sources
+from hakim_actions.image import delivery, distrobuilder, mirror
+from hakim_actions.image.boot import BootFailedError, boot_test
 from hakim_actions.image.inventory import Inventory
-from hakim_actions.image.pack import PackReport, pack_tar
+from hakim_actions.image.layers import LayerStore, layer_key
+from hakim_actions.image.pack import pack_tar
+from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.rules import RULES
 from hakim_actions.image.verify import verify_paths
+from hakim_actions.image.workspace import work_folder
 from hakim_actions.system import files
 from hakim_actions.system.git import Revision
 from hakim_actions.system.progress import PhaseClock, Progress
@@ -36,10 +28,13 @@ class BuildOptions:
     """What a build is told; the same for every image of one run.
 
     ``work_dir`` is where root file systems are made, ``level`` is that of xz (0 to 9),
-    ``boot_timeout`` is in seconds.
+    ``boot_timeout`` is in seconds. Without ``layers`` every image is bootstrapped from scratch;
+    without ``pieces`` everything is compressed anew.
     """
 
     project: Project
+    catalog: Catalog
+    sources: Sources
     revision: Revision
     out: Path
     work_dir: Path
@@ -47,6 +42,8 @@ class BuildOptions:
     apt_proxy: str = ""
     level: int = 6
     boot_timeout: float = 120
+    layers: LayerStore | None = None
+    pieces: PieceStore | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -72,19 +69,12 @@ def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Buil
     lock = folder / f".{name.stem}.lock"
     with (
         files.locked(lock, purpose=f"A build of {name.stem}"),
-        _work_folder(options.work_dir / name.stem) as work,
-        _disk_full_explained(options),
+        work_folder(options.work_dir / name.stem) as work,
         PhaseClock(progress) as clock,
     ):
-        rootfs = _make_rootfs(name, options, clock, work=work, log=folder / name.build_log)
-        staged = work / "artifact"
-        staged.mkdir()
-        manifest = _pack(name, options, clock, rootfs=rootfs, staged=staged)
-        checks = _prove(name, options, clock, staged=staged)
-        clock.end()
-        manifest = dataclasses.replace(manifest, checks=checks, phases=dict(clock.seconds))
-        _describe(manifest, staged)
-        _move(name, staged, folder)
+        run = _Run(name, options, clock, work=work, log=folder / name.build_log)
+        manifest = run.prove(run.pack(run.make_rootfs()))
+        delivery.deliver(name, run.staged, folder)
     return Built(
         folder=folder,
         archive=manifest.files[0],
@@ -93,144 +83,145 @@ def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Buil
     )
 
 
-def _make_rootfs(
-    name: ArtifactName, options: BuildOptions, clock: PhaseClock, *, work: Path, log: Path
-) -> distrobuilder.Rootfs:
-    clock.start("mirror", "Ask the Debian mirror")
-    mirror.read_archive(options.mirror, name.release, proxy=options.apt_proxy, env=options.env)
-    job = distrobuilder.Job(
-        name=name,
-        definition=options.project.definition,
-        root=options.project.root,
-        source=distrobuilder.Source(mirror=options.mirror),
-        version=options.revision.version,
-        commit=options.revision.commit,
-        work_dir=work / "distrobuilder",
-        apt_proxy=options.apt_proxy,
-    )
-    job.work_dir.mkdir()
-    return distrobuilder.run(job, log=log, clock=clock, env=options.env)
+class _Run:
+    """The steps of one build, in the order they are called."""
 
+    def __init__(
+        self,
+        name: ArtifactName,
+        options: BuildOptions,
+        clock: PhaseClock,
+        *,
+        work: Path,
+        log: Path,
+    ) -> None:
+        self._name = name
+        self._options = options
+        self._clock = clock
+        self._work = work
+        self._log = log
+        self._tool = distrobuilder.version(env=options.env) or ""
+        self._layer_key = ""
+        self.staged = work / "artifact"
+        self.staged.mkdir()
+        log.write_text("")
 
-def _pack(
-    name: ArtifactName,
-    options: BuildOptions,
-    clock: PhaseClock,
-    *,
-    rootfs: distrobuilder.Rootfs,
-    staged: Path,
-) -> Manifest:
-    clock.start("pack", "Pack")
-    archive = staged / name.archive
-    report = pack_tar(rootfs.tar, archive, epoch=options.revision.epoch, level=options.level)
-    inventory = Inventory.of_tar(rootfs.tar)
-    rootfs.metadata.rename(staged / name.metadata)
-    rootfs.tar.unlink()  # the boot test needs the room
-    manifest = Manifest(
-        variant=name.variant,
-        release=name.release,
-        arch=name.arch,
-        version=options.revision.version,
-        commit=options.revision.commit,
-        epoch=options.revision.epoch,
-        distrobuilder=distrobuilder.version(env=options.env) or "",
-        files=(_packed_record(name, report), _record(staged / name.metadata)),
-        packages=dict(sorted(inventory.packages.items())),
-        unpacked_bytes=report.raw_bytes,
-    )
-    _describe(manifest, staged)
-    return manifest
+    def make_rootfs(self) -> distrobuilder.Rootfs:
+        """Bootstrap Debian, or start from a base layer, and install the variant."""
+        options = self._options
+        self._clock.start("mirror", "Ask the Debian mirror")
+        archive = mirror.read_archive(
+            options.mirror, self._name.release, proxy=options.apt_proxy, env=options.env
+        )
+        layer = None
+        if options.layers is not None:
+            self._layer_key = layer_key(
+                self._name, sources=options.sources, archive=archive, distrobuilder=self._tool
+            )
+            layer = self._layer(options.layers)
+        return self._distrobuilder(self._name, layer=layer)
 
+    def pack(self, rootfs: distrobuilder.Rootfs) -> Manifest:
+        """Pack the root file system, keep it as a layer if it is one, and describe the result."""
+        name, options = self._name, self._options
+        self._clock.start("pack", "Pack")
+        report = pack_tar(
+            rootfs.tar,
+            self.staged / name.archive,
+            epoch=options.revision.epoch,
+            level=options.level,
+            store=options.pieces,
+        )
+        for warning in report.warnings:
+            self._clock.progress.note(warning)
+        inventory = Inventory.of_tar(rootfs.tar)
+        rootfs.metadata.rename(self.staged / name.metadata)
+        self._keep_layer(rootfs.tar)
+        archive = FileRecord(name=name.archive, size=report.packed_bytes, sha256=report.sha256)
+        manifest = Manifest(
+            variant=name.variant,
+            release=name.release,
+            arch=name.arch,
+            version=options.revision.version,
+            commit=options.revision.commit,
+            epoch=options.revision.epoch,
+            distrobuilder=self._tool,
+            files=(archive, delivery.record(self.staged / name.metadata)),
+            packages=dict(sorted(inventory.packages.items())),
+            content_key=options.sources.key(name),
+            unpacked_bytes=report.raw_bytes,
+        )
+        delivery.describe(manifest, self.staged)
+        return manifest
 
-def _prove(
-    name: ArtifactName, options: BuildOptions, clock: PhaseClock, *, staged: Path
-) -> tuple[Check, ...]:
-    """Verify and boot what is staged; return what was proven, or raise VerificationError."""
-    clock.start("verify", "Verify")
-    verified = verify_paths([staged])
-    for failure in verified.failures:
-        clock.progress.note(f"    {failure.rule}: {failure.found}, expected {failure.expected}.")
-    verified.require()
-    clock.start("boot", "Boot")
-    booted = boot_test(
-        staged / name.archive,
-        env=options.env,
-        work_dir=options.work_dir,
-        timeout=options.boot_timeout,
-        on_step=clock.progress.line,
-    )
-    structure = Check(name="structure", detail=f"{len(RULES)} rules of the image contract")
-    return (structure, *booted.checks)
+    def prove(self, manifest: Manifest) -> Manifest:
+        """Verify and boot what is staged, and return the manifest with what was proven."""
+        self._clock.start("verify", "Verify")
+        verified = verify_paths([self.staged])
+        for failure in verified.failures:
+            self._clock.progress.note(
+                f"    {failure.rule}: {failure.found}, expected {failure.expected}."
+            )
+        verified.require()
+        self._clock.start("boot", "Boot")
+        structure = Check(name="structure", detail=f"{len(RULES)} rules of the image contract")
+        checks = (structure, *self._boot(manifest))
+        self._clock.end()
+        proven = dataclasses.replace(manifest, checks=checks, phases=dict(self._clock.seconds))
+        delivery.describe(proven, self.staged)
+        return proven
 
-
-def _describe(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest and the checksums of everything in *folder*."""
-    path = folder / manifest.name.manifest
-    files.write_text(path, manifest.to_json())
-    records = (*manifest.files, _record(path))
-    files.write_text(folder / SUMS_NAME, format_sums({r.name: r.sha256 for r in records}))
-
-
-def _record(path: Path) -> FileRecord:
-    return FileRecord(name=path.name, size=path.stat().st_size, sha256=files.sha256_file(path))
-
-
-def _packed_record(name: ArtifactName, report: PackReport) -> FileRecord:
-    return FileRecord(name=name.archive, size=report.packed_bytes, sha256=report.sha256)
-
-
-def _move(name: ArtifactName, staged: Path, folder: Path) -> None:
-    """Move what is staged into *folder*, which may hold artifacts of other releases.
-
-    Until the last step the checksum file does not list this artifact, so a run that is killed in
-    between leaves files that verify does not accept, never wrong ones that it does.
-    """
-    sums_file = folder / SUMS_NAME
-    new = parse_sums((staged / SUMS_NAME).read_text("utf-8"), source=SUMS_NAME)
-    others = _sums_without(name, sums_file)
-    if sums_file.exists():
-        files.write_text(sums_file, format_sums(others))
-    for file_name in new:
-        shutil.move(staged / file_name, folder / f".{file_name}.new")
-    for file_name in new:
-        (folder / f".{file_name}.new").replace(folder / file_name)
-    files.write_text(sums_file, format_sums({**others, **new}))
-
-
-def _sums_without(name: ArtifactName, sums_file: Path) -> dict[str, str]:
-    try:
-        known = parse_sums(sums_file.read_text("utf-8"), source=str(sums_file))
-    except (OSError, VerificationError):
-        return {}  # a damaged file proves nothing about the others either
-    return {key: value for key, value in known.items() if not key.startswith(f"{name.stem}.")}
-
-
-@contextlib.contextmanager
-def _work_folder(path: Path) -> Iterator[Path]:
-    """Make *path* for one build and remove it with all that is in it, also a killed run's rest."""
-    _remove(path)
-    path.mkdir(parents=True)
-    try:
-        yield path
-    finally:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    # Processes that were just killed may still be letting go of files below it.
-    for _ in range(20):
-        shutil.rmtree(path, ignore_errors=True)
-        if not path.exists():
-            return
-        time.sleep(0.25)
-
-
-@contextlib.contextmanager
-def _disk_full_explained(options: BuildOptions) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+    def _boot(self, manifest: Manifest) -> tuple[Check, ...]:
+        options = self._options
+        try:
+            report = boot_test(
+                self.staged / self._name.archive,
+                env=options.env,
+                work_dir=options.work_dir,
+                timeout=options.boot_timeout,
+                commands=options.catalog.checks(self._name.variant, missing=manifest.missing),
+                on_step=self._clock.progress.line,
+            )
+        except BootFailedError as error:
+            with self._log.open("a", encoding="utf-8") as stream:
+                stream.write(error.report.log)
+            error.hint = f"The journal of the boot is in {self._log}."
             raise
-        msg = f"The disk is full: {options.work_dir} or {options.out}."
-        raise BuildError(msg, hint="Free some, or name another folder with --work-dir.") from None
+        return report.checks
+
+    def _layer(self, store: LayerStore) -> Path | None:
+        """Return the base layer; make it first when there is none and this is not the base."""
+        with store.alone(self._layer_key):
+            layer = store.get(self._layer_key)
+            if layer is not None or self._name.variant == "base":
+                return layer
+            base = ArtifactName("base", self._name.release, self._name.arch)
+            self._clock.progress.note(f"No base layer of {base.release} yet: making it.")
+            return store.put(self._layer_key, self._distrobuilder(base, layer=None).tar)
+
+    def _keep_layer(self, tar: Path) -> None:
+        """Keep the tar of a base image as a layer, else remove it: the boot test needs the room."""
+        store = self._options.layers
+        if self._name.variant != "base" or store is None:
+            tar.unlink()
+            return
+        with store.alone(self._layer_key):
+            if store.get(self._layer_key) is None:
+                store.put(self._layer_key, tar)
+            else:
+                tar.unlink()
+
+    def _distrobuilder(self, name: ArtifactName, *, layer: Path | None) -> distrobuilder.Rootfs:
+        options = self._options
+        job = distrobuilder.Job(
+            name=name,
+            definition=options.project.definition,
+            root=options.project.root,
+            source=distrobuilder.Source(mirror=options.mirror, layer=layer),
+            version=options.revision.version,
+            commit=options.revision.commit,
+            work_dir=self._work / f"distrobuilder-{name.variant}",
+            apt_proxy=options.apt_proxy,
+        )
+        job.work_dir.mkdir(exist_ok=True)
+        return distrobuilder.run(job, log=self._log, clock=self._clock, env=options.env)

@@ -116,7 +116,7 @@ class Job:
 
 
 def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Rootfs:
-    """Run *job*, keeping all of its output in *log*, and return what it made.
+    """Run *job*, adding all of its output to *log*, and return what it made.
 
     Raises BuildError with the reason that is in the output. distrobuilder mounts only in a mount
     namespace of its own, so ending it leaves no mount behind.
@@ -129,7 +129,7 @@ def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Ro
         clock.progress.line(line)
 
     try:
-        with log.open("w", encoding="utf-8") as stream:
+        with log.open("a", encoding="utf-8") as stream:
             process.stream(
                 process.bound(job.argv()),
                 env=job.environment(env),

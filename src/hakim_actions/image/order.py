@@ -4,7 +4,7 @@ Both follow from a member's own path and its package, so that a package that com
 leaves the bytes of all other pieces as they were (docs/adr/0003-incremental-xz.md):
 
 1. all directories, parents first;
-2. each package of more than a megabyte, then the small ones in buckets by a hash of their name;
+2. each package of some megabytes, then the small ones in buckets by a hash of their name;
 3. hard links, whose targets are all before them.
 """
 
@@ -18,10 +18,10 @@ from hakim_actions.errors import BuildError
 from hakim_actions.image import tar
 
 #: Raw bytes of a piece at most; a longer file is cut at multiples of it.
-PIECE_SIZE: Final = 16 << 20
+PIECE_SIZE: Final = 24 << 20
 #: A package with more raw bytes than this has pieces of its own.
-OWN_PIECE: Final = 1 << 20
-BUCKETS: Final = 16
+OWN_PIECE: Final = 4 << 20
+BUCKETS: Final = 8
 #: Files that no package brought belong together by this many leading parts of their path.
 _UNOWNED_DEPTH: Final = 5
 _INFO: Final = b"var/lib/dpkg/info/"

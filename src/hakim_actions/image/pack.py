@@ -30,14 +30,11 @@ from hakim_actions.system.files import replacing
 #: A build machine is often small: packing stays under 400 MiB. Encoders get most of that, packed
 #: pieces that wait for one before them the rest, but for what Python and the members need.
 ENCODER_MEMORY: Final = 288 << 20
-WAITING_MEMORY: Final = 64 << 20
+WAITING_MEMORY: Final = 72 << 20
 #: The dictionaries of xz's presets 0 to 9; https://www.mankier.com/1/xz
 _DICTIONARY: Final = tuple(n << 18 for n in (1, 4, 8, 16, 16, 32, 32, 64, 128, 256))
 #: Bytes of encoder memory for a byte of dictionary, with liblzma's binary tree match finder.
 _MEMORY_FACTOR: Final = 12
-#: Presets from 6 on look for matches of 64 bytes; 48 takes an eighth less time for 0.4 % more size.
-_NICE_LENGTH: Final = 48
-_NICE_FROM_LEVEL: Final = 6
 _CHUNK: Final = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -243,7 +240,7 @@ class _Worker:
             digest.update(chunk)
             size += len(chunk)
         dictionary = dictionary_for(self._level, size)
-        lzma2 = _lzma2(self._level, dictionary)
+        lzma2 = {"id": lzma.FILTER_LZMA2, "preset": self._level, "dict_size": dictionary}
         settings = f"xz crc64 {sorted(lzma2.items())}"
         key = digest.hexdigest()
         content = sum(part.stop - part.start for part in piece)
@@ -285,11 +282,6 @@ class _Worker:
                 msg = "The tar became shorter while it was packed."
                 raise BuildError(msg, hint="Nothing else may write to it; build again.")
             yield data
-
-
-def _lzma2(level: int, dictionary: int) -> dict[str, int]:
-    lzma2 = {"id": lzma.FILTER_LZMA2, "preset": level, "dict_size": dictionary}
-    return lzma2 | ({"nice_len": _NICE_LENGTH} if level >= _NICE_FROM_LEVEL else {})
 
 
 def dictionary_for(level: int, size: int) -> int:

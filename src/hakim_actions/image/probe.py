@@ -4,13 +4,13 @@ import contextlib
 import ipaddress
 import json
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hakim_actions.artifact import Check
+from hakim_actions.catalog import CommandCheck
 from hakim_actions.debian import Release
 from hakim_actions.errors import HakimError, VerificationError
 from hakim_actions.image.container import Container
@@ -27,21 +27,6 @@ BOOTED: Final = "systemd in state 'running'"
 
 _SSH_SECONDS: Final = 30.0
 _LAST_LINES: Final = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommandCheck:
-    """Something user coder can do in a login shell.
-
-    *command* is the text of a shell command, or a list of words that is quoted for the shell;
-    *expect* is a regular expression that has to match somewhere in what it prints (stdout and
-    stderr). The command also has to end with status 0, within *timeout* seconds.
-    """
-
-    name: str
-    command: str | Sequence[str]
-    expect: str = ""
-    timeout: float = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,15 +216,14 @@ def _coder(subject: Subject) -> str:
 
 
 def _command(subject: Subject, check: CommandCheck) -> str:
-    text = check.command if isinstance(check.command, str) else shlex.join(check.command)
-    done = subject.container.run(_login(text), timeout=check.timeout)
+    done = subject.container.run(_login(check.run), timeout=check.timeout)
     said = done.stdout.strip()
     if done.returncode != 0:
-        expected = f"'{text}' to end with status 0"
+        expected = f"'{check.run}' to end with status 0"
         raise _MissedError(expected, f"status {done.returncode}: {_shortened(said)}")
     match = re.search(check.expect, said, re.MULTILINE)
     if match is None:
-        expected = f"'{text}' to print /{check.expect}/"
+        expected = f"'{check.run}' to print /{check.expect}/"
         raise _MissedError(expected, _shortened(said))
     start = said.rfind("\n", 0, match.start()) + 1
     return _shortened(said[start:].partition("\n")[0])

@@ -1,6 +1,8 @@
 """Which commit the project is at: the name and the time that go into an image."""
 
 import re
+import tarfile
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +67,51 @@ def _git(root: Path, env: Mapping[str, str], *arguments: str) -> str:
 
     Builds run as root in a folder of the user's, which git refuses unless told that it is safe.
     """
-    command: list[process.StrPath] = ["git", "-c", f"safe.directory={root}", "-C", root, *arguments]
     try:
-        return process.run(command, env=process.child_environment(env)).stdout.strip()
+        done = process.run(_command(root, *arguments), env=process.child_environment(env))
+        return done.stdout.strip()
     except process.ProcessError:
         return ""
+
+
+def folder_at(root: Path, ref: str, folder: str, *, env: Mapping[str, str]) -> dict[str, bytes]:
+    """Return the files below *folder* (with a final slash) in commit *ref*, by path in it."""
+    ref = _resolved(root, ref, env)
+    if not _git(root, env, "ls-tree", ref, "--", folder):
+        return {}
+    with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+        _needed(root, env, "archive", f"--output={archive.name}", ref, "--", folder)
+        with tarfile.open(archive.name) as tar:
+            members = [(member, tar.extractfile(member)) for member in tar if member.isreg()]
+            return {member.name.removeprefix(folder): f.read() for member, f in members if f}
+
+
+def changed_paths(root: Path, ref: str, *, env: Mapping[str, str]) -> list[str]:
+    """Return every path that differs between *ref* and the work tree, new files included."""
+    ref = _resolved(root, ref, env)
+    tracked = _needed(root, env, "diff", "--name-only", "--no-renames", "-z", ref, "--")
+    new = _needed(root, env, "ls-files", "--others", "--exclude-standard", "-z")
+    return [path for path in (*tracked.split("\0"), *new.split("\0")) if path]
+
+
+def _command(root: Path, *arguments: str) -> list[process.StrPath]:
+    return ["git", "-c", f"safe.directory={root}", "-C", root, *arguments]
+
+
+def _resolved(root: Path, ref: str, env: Mapping[str, str]) -> str:
+    """Return the commit that *ref* names; a ref that looks like an option names none."""
+    found = _git(
+        root, env, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
+    )
+    if found:
+        return found
+    if _git(root, env, "rev-parse", "--is-shallow-repository") == "true":
+        hint = "The clone is shallow: fetch the history (actions/checkout: fetch-depth: 0)."
+    else:
+        hint = "Name a commit, branch or tag that this clone has, for example origin/main."
+    msg = f"'{ref}' is not a commit of this clone."
+    raise ConfigurationError(msg, hint=hint)
+
+
+def _needed(root: Path, env: Mapping[str, str], *arguments: str) -> str:
+    return process.run(_command(root, *arguments), env=process.child_environment(env)).stdout

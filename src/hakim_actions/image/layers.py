@@ -1,0 +1,88 @@
+"""Base layers: tars of finished base images, kept by what they were made from.
+
+A variant is built on the layer of its release and architecture instead of bootstrapping Debian
+again; every step of the definition runs a second time on it and finds its work done.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from hakim_actions.artifact import ArtifactName
+from hakim_actions.content import Sources
+from hakim_actions.image.mirror import Archive
+from hakim_actions.system import files
+
+#: Security updates get in at least this often.
+DEFAULT_MAX_AGE_DAYS: Final = 7
+_DAY: Final = 86_400
+
+
+def layer_key(name: ArtifactName, *, sources: Sources, archive: Archive, distrobuilder: str) -> str:
+    """Return the key of the base layer below *name*: definition, tool, and the archive's state.
+
+    The version and the commit are not in it: the variant writes its own /etc/hakim-release.
+    """
+    base = ArtifactName("base", name.release, name.arch)
+    parts = [sources.key(base), distrobuilder, archive.mirror, sorted(archive.digests.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerStore:
+    """A folder of layers. A layer older than *max_age_days* is not used.
+
+    An entry is ``<key>.tar`` with its sha256 beside it, so a damaged one is found before use.
+    """
+
+    folder: Path
+    max_age_days: float = DEFAULT_MAX_AGE_DAYS
+
+    def get(self, key: str) -> Path | None:
+        """Return the layer of *key*, or None when there is none that may be used."""
+        tar, digest = self._paths(key)
+        try:
+            # A clock that went backwards makes a negative age: the layer is as good as new.
+            age = time.time() - digest.stat().st_mtime
+            expected = digest.read_text("ascii")
+            if age > self.max_age_days * _DAY:
+                return None
+            if files.sha256_file(tar) != expected:
+                tar.unlink()
+                return None
+            os.utime(tar)  # who cleans up removes what was not used for longest
+        except (OSError, ValueError):
+            return None
+        return tar
+
+    def put(self, key: str, tar: Path) -> Path:
+        """Take *tar* as the layer of *key*, moving it when it is on the same disk; return it."""
+        target, digest = self._paths(key)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sha256 = files.sha256_file(tar)
+        digest.unlink(missing_ok=True)
+        beside = target.with_suffix(".new")
+        shutil.move(tar, beside)
+        beside.replace(target)
+        # Last: a kill before this leaves a tar that nobody trusts.
+        files.write_text(digest, sha256)
+        return target
+
+    @contextlib.contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Wait until no other build is making the layer of *key*, then hold it for the block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f".{key}.lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        return self.folder / f"{key}.tar", self.folder / f"{key}.sha256"
