@@ -24,6 +24,7 @@ from rootfs import (
     Package,
     default_packages,
     device,
+    dpkg_database,
     file,
     folder,
     hard_link,
@@ -212,6 +213,24 @@ def test_times_are_not_after_the_epoch_and_not_before_1970(
         "old": 0,
         "same": 7,
     }
+
+
+def test_packaged_python_keeps_the_time_that_its_compiled_file_names(
+    packed: Callable[..., list[Member]],
+) -> None:
+    module = "./usr/lib/python3/dist-packages/x.py"
+    package = Package(name="python3-x", version="1", files=[module[1:]])
+    got = _by_path(
+        packed(
+            [
+                *dpkg_database([package]),
+                file(module, mtime=EPOCH + 9),
+                file("./usr/local/lib/own.py", mtime=EPOCH + 9),
+            ]
+        )
+    )
+    assert got[module[2:]].mtime == EPOCH + 9
+    assert got["usr/local/lib/own.py"].mtime == EPOCH
 
 
 def test_capabilities_and_acls_are_kept(packed: Callable[..., list[Member]]) -> None:

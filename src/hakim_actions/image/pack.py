@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,13 +109,26 @@ def _members(
     inventory = InventoryReader(read_at)
     members = []
     for member in tar.scan(ahead, source=source):
-        member.mtime = min(max(member.mtime, 0), epoch)
         inventory.notice(member)
         members.append(member)
+    owners = inventory.owners()
+    for member in members:
+        latest = member.mtime if _is_packaged_python(member, owners) else epoch
+        member.mtime = min(max(member.mtime, 0), latest)
     if not any(member.path == b"" for member in members):
         root = tar.Member(path=b"", kind=tar.FOLDER, mode=0o755, uid=0, gid=0, mtime=epoch)
         members.append(root)
-    return members, inventory.owners()
+    return members, owners
+
+
+def _is_packaged_python(member: tar.Member, owners: Mapping[bytes, str]) -> bool:
+    """Tell whether *member* is a module that a package brought, with the time the package gave it.
+
+    A security update may be younger than the commit. Its time is the same in every build, and
+    the compiled module beside it names it: with another one Python would compile it at each start.
+    https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation
+    """
+    return member.path.endswith(b".py") and member.path in owners
 
 
 @dataclass(frozen=True)
