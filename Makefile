@@ -2,6 +2,8 @@
 VARIANT ?= base
 RELEASE ?= trixie
 ARCH ?= amd64
+# Tools that may be left out of the image when this network cannot reach their source.
+ALLOW_MISSING ?=
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 HAKIM := $(VENV)/bin/hakim-actions
@@ -34,7 +36,8 @@ distrobuilder:
 setup-build: $(VENV)/.dev system-build distrobuilder ## Install what building and booting images needs.
 
 build: setup-build ## Build, verify and boot an image (VARIANT, RELEASE, ARCH).
-	$(HAKIM) build --variant $(VARIANT) --release $(RELEASE) --arch $(ARCH)
+	$(HAKIM) build --variant $(VARIANT) --release $(RELEASE) --arch $(ARCH) \
+		--allow-missing "$(ALLOW_MISSING)"
 
 test: $(VENV)/.dev system-test ## Run all tests that need no root and no image.
 	$(PYTHON) -m pytest -m "not e2e"
@@ -49,6 +52,7 @@ lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.
 	$(VENV)/bin/lint-imports
 	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shfmt --diff
+	$(HAKIM) lint
 
 format: $(VENV)/.dev ## Bring the sources into their form.
 	$(VENV)/bin/ruff check --fix

@@ -15,7 +15,7 @@ readonly SOURCE_SHA256=2976b0d0f5644804e0520ebc0ac67a4094b73183a7439951734f8c376
 # Debian 13's own binary package: the last resort, it needs nothing but libc6 >= 2.34.
 readonly FALLBACK_VERSION=3.2
 readonly FALLBACK_PACKAGE_VERSION=3.2-2+b9
-readonly -A FALLBACK_SHA256=(
+declare -rA FALLBACK_SHA256=(
   [amd64]=41cff03ecec1c7190c528133bdffe7e2a47ac23e5a4c13adee7644b346c98458
   [arm64]=21f72a519a0b5060de674cdeffe8a745d438b5a6b9004b9373fefa7290bf5714
 )
@@ -23,7 +23,7 @@ readonly -A FALLBACK_SHA256=(
 # Go 1.21 is the first that fetches the toolchain a module asks for: https://go.dev/doc/toolchain
 readonly MIN_GO_MINOR=21
 readonly GO_VERSION=1.26.3
-readonly -A GO_SHA256=(
+declare -rA GO_SHA256=(
   [amd64]=2b2cfc7148493da5e73981bffbf3353af381d5f93e789c82c79aff64962eb556
   [arm64]=9d89a3ea57d141c2b22d70083f2c8459ba3890f2d9e818e7e933b75614936565
 )

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "boot-test": "Boot an artifact in LXC as Proxmox would run it, and check what it promises.",
     "build": "Build an image, verify it, boot it, and leave it in the output folder.",
     "cache": "Look after the cache of builds: base layers, compressed pieces, downloads.",
+    "lint": "Check that definition, variants, scripts, templates, workflows and docs agree.",
     "matrix": "Tell which images need a build, as the matrix of a workflow.",
     "verify": "Check artifacts: checksums, and the structure of the root file system.",
 }
