@@ -6,7 +6,7 @@ import pytest
 from conftest import FakeProgram
 
 from hakim_actions.errors import ConfigurationError
-from hakim_actions.image import preflight
+from hakim_actions.image import doctor, preflight
 
 KEYS = "uid:-::::1::2::Debian Archive Automatic Signing Key ({number}/{name}) <x>::::::::::0:"
 
@@ -21,6 +21,7 @@ def machine(program: FakeProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     keyring = tmp_path / "keyring.gpg"
     keyring.touch()
     monkeypatch.setattr(preflight, "KEYRING", keyring)
+    monkeypatch.setattr(preflight, "boot_programs", dict)
     monkeypatch.setattr(preflight.files, "free_bytes", lambda _: 100 * 10**9)
     return folder
 
@@ -45,6 +46,7 @@ def test_everything_that_is_missing_is_named_at_once(
     monkeypatch.setattr(
         preflight, "BUILD_PROGRAMS", {"no-debootstrap": "debootstrap", "no-xz": "xz-utils"}
     )
+    monkeypatch.setattr(preflight, "boot_programs", lambda: {"no-lxc": "lxc"})
     monkeypatch.setattr(preflight, "KEYRING", machine / "none")
     (machine / "distrobuilder").write_text("#!/bin/sh\nexit 127\n")
 
@@ -52,6 +54,7 @@ def test_everything_that_is_missing_is_named_at_once(
 
     assert "no-debootstrap is missing: apt-get install debootstrap" in found
     assert "no-xz is missing: apt-get install xz-utils" in found
+    assert "no-lxc is missing: apt-get install lxc" in found
     assert "distrobuilder is missing: scripts/install-distrobuilder.sh" in found
     assert "none is missing: apt-get install debian-archive-keyring" in found
 
@@ -92,3 +95,16 @@ def test_the_tables_name_real_debian_packages() -> None:
         listing = Path(f"/var/lib/dpkg/info/{package}.list")
         if listing.exists():
             assert any(Path(line).name == program for line in listing.read_text().splitlines())
+
+
+def test_doctor_says_what_is_there_and_what_is_not(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (machine / "distrobuilder").write_text("#!/bin/sh\necho 1.0\n")
+
+    found = {f.check: f for f in doctor.findings({"PATH": f"{machine}:/usr/bin:/bin"})}
+
+    assert found["xz"].ok
+    assert found["keyring"].ok
+    assert not found["distrobuilder"].ok
+    assert found["distrobuilder"].fix == ("scripts/install-distrobuilder.sh --force",)

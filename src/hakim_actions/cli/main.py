@@ -22,8 +22,15 @@ COMMANDS: Final = {
     "boot-test": "Boot an artifact in LXC as Proxmox would run it, and check what it promises.",
     "build": "Build an image, verify it, boot it, and leave it in the output folder.",
     "cache": "Look after the cache of builds: base layers, compressed pieces, downloads.",
+    "diff": "Show what changed between two releases or images: packages, tools, sizes.",
+    "doctor": "Check every precondition and print the line that grants what is missing.",
     "lint": "Check that definition, variants, scripts, templates, workflows and docs agree.",
     "matrix": "Tell which images need a build, as the matrix of a workflow.",
+    "promote": "Bring templates into a Proxmox storage or a folder, and prove them there.",
+    "prune": "Delete old versions of promoted templates.",
+    "publish": "Publish artifacts as one release: complete, or not there.",
+    "rollback": "Make an earlier version of the templates the current one again.",
+    "site": "Write one static page over releases: images, sizes over time, packages, commands.",
     "verify": "Check artifacts: checksums, and the structure of the root file system.",
 }
 
@@ -86,7 +93,7 @@ class _Terminated(BaseException):
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Run one command and return its exit code; print errors as ``error:`` and ``hint:`` lines."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    before = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         result = group.main(
             list(argv), prog_name="hakim-actions", standalone_mode=False, obj=App(env=env)
@@ -106,6 +113,8 @@ def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     except Exception as error:  # noqa: BLE001 - the boundary: a bug becomes a line and a log
         report.error(_bug(error), env=env)
         return HakimError.exit_code
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return result if isinstance(result, int) else 0
 
 

@@ -195,14 +195,22 @@ def _is_root() -> bool:
     return os.geteuid() == 0
 
 
+def boot_programs() -> dict[str, str]:
+    """Return the programs that a boot test runs, each with the Debian package that installs it."""
+    return {**_PROGRAMS, **({"apparmor_parser": "apparmor"} if has_apparmor() else {})}
+
+
 def _refuse_incapable(env: Mapping[str, str]) -> None:
     """Name everything this machine lacks at once."""
     problems, hints = [], []
     if not _is_root():
         problems.append("it needs root, to make a container as Proxmox does")
         hints.append("Run it with sudo.")
-    needed = {**_PROGRAMS, **({"apparmor_parser": "apparmor"} if has_apparmor() else {})}
-    missing = {program: needed[program] for program in needed if not _is_installed(program, env)}
+    missing = {
+        program: package
+        for program, package in boot_programs().items()
+        if not process.is_installed(program, env=env)
+    }
     if missing:
         problems += [f"{program} is missing (package {missing[program]})" for program in missing]
         packages = sorted(set(missing.values()))
@@ -210,14 +218,6 @@ def _refuse_incapable(env: Mapping[str, str]) -> None:
     if problems:
         msg = "The boot test cannot run on this machine as it is."
         raise ConfigurationError(msg, hint=" ".join(hints), problems=problems)
-
-
-def _is_installed(program: str, env: Mapping[str, str]) -> bool:
-    try:
-        process.find(program, env=env)
-    except process.ProcessError:
-        return False
-    return True
 
 
 def _refuse_foreign(arch: Architecture, *, machine: str, binfmt: Path) -> None:

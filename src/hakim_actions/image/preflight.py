@@ -8,7 +8,9 @@ from typing import Final
 from hakim_actions.debian import RELEASES
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.image import distrobuilder
+from hakim_actions.image.boot import boot_programs
 from hakim_actions.system import files, process
+from hakim_actions.system.finding import Finding
 
 #: Programs of a build, and the Debian package of each.
 BUILD_PROGRAMS: Final = {
@@ -33,12 +35,8 @@ def check_build(
 
     *work_dir* is where root file systems will be made; its disk is the one that must have room.
     """
-    problems = [
-        *missing_programs(BUILD_PROGRAMS, env=env),
-        *_distrobuilder_problems(env),
-        *_keyring_problems(release, env),
-        *_disk_problems(variants, work_dir),
-    ]
+    found = findings(variants=variants, release=release, work_dir=work_dir, env=env)
+    problems = [f"{f.detail}: {' '.join(f.fix)}" for f in found if f.ok is False]
     if problems:
         msg = "This machine is not ready to build images."
         raise ConfigurationError(
@@ -46,35 +44,45 @@ def check_build(
         )
 
 
-def missing_programs(programs: Mapping[str, str], *, env: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each of *programs* (name to Debian package) that is not there."""
-    for program, package in programs.items():
-        try:
-            process.find(program, env=env)
-        except process.ProcessError:
-            yield f"{program} is missing: apt-get install {package}"
+def findings(
+    *, variants: Sequence[str], release: str, work_dir: Path, env: Mapping[str, str]
+) -> Iterator[Finding]:
+    """Look at everything that building and booting images of *variants* needs."""
+    for program, package in {**BUILD_PROGRAMS, **boot_programs()}.items():
+        found = process.is_installed(program, env=env)
+        yield Finding(
+            check=program,
+            ok=found,
+            detail=f"{program} is {'there' if found else 'missing'}",
+            fix=() if found else (f"apt-get install {package}",),
+        )
+    yield _distrobuilder(env)
+    yield from _keyring(release, env)
+    yield _disk(variants, work_dir)
 
 
-def _distrobuilder_problems(env: Mapping[str, str]) -> Iterator[str]:
+def _distrobuilder(env: Mapping[str, str]) -> Finding:
     found = distrobuilder.version(env=env)
     if found is None:
-        yield f"distrobuilder is missing: {INSTALL_DISTROBUILDER}"
+        detail, fix = "distrobuilder is missing", (INSTALL_DISTROBUILDER,)
     elif _numbers(found) < _numbers(distrobuilder.OLDEST):
-        yield (
-            f"distrobuilder {found} is too old, {distrobuilder.OLDEST} or newer is needed: "
-            f"{INSTALL_DISTROBUILDER} --force"
-        )
+        detail = f"distrobuilder {found} is too old, {distrobuilder.OLDEST} or newer is needed"
+        fix = (f"{INSTALL_DISTROBUILDER} --force",)
+    else:
+        return Finding(check="distrobuilder", ok=True, detail=found)
+    return Finding(check="distrobuilder", ok=False, detail=detail, fix=fix)
 
 
 def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)]
 
 
-def _keyring_problems(release: str, env: Mapping[str, str]) -> Iterator[str]:
+def _keyring(release: str, env: Mapping[str, str]) -> Iterator[Finding]:
     """Debian signs a release with its own key and that of the one before; either will do."""
-    package = "apt-get install --only-upgrade debian-archive-keyring"
+    package = "debian-archive-keyring"
     if not KEYRING.is_file():
-        yield f"{KEYRING} is missing: apt-get install debian-archive-keyring"
+        fix = (f"apt-get install {package}",)
+        yield Finding(check="keyring", ok=False, detail=f"{KEYRING} is missing", fix=fix)
         return
     argv = ("gpg", "--no-default-keyring", "--keyring", KEYRING, "--with-colons", "--list-keys")
     try:
@@ -82,15 +90,17 @@ def _keyring_problems(release: str, env: Mapping[str, str]) -> Iterator[str]:
     except process.ProcessError:
         return  # a missing gpg is named among the programs
     number = int(RELEASES[release].number)
-    if not any(f"({n}/" in listing for n in (number, number - 1)):
-        yield f"{KEYRING} knows no key of {release}: {package}"
+    if any(f"({n}/" in listing for n in (number, number - 1)):
+        yield Finding(check="keyring", ok=True, detail=f"knows {release}")
+    else:
+        detail = f"{KEYRING} knows no key of {release}"
+        fix = (f"apt-get install --only-upgrade {package}",)
+        yield Finding(check="keyring", ok=False, detail=detail, fix=fix)
 
 
-def _disk_problems(variants: Sequence[str], work_dir: Path) -> Iterator[str]:
+def _disk(variants: Sequence[str], work_dir: Path) -> Finding:
     needed = max(DISK_NEEDED.get(variant, DISK_NEEDED_ELSE) for variant in variants)
     free = files.free_bytes(work_dir)
-    if free < needed:
-        yield (
-            f"{work_dir} has {free / _GB:.1f} GB free, {needed / _GB:.0f} GB are needed: "
-            "free some, or name another folder with --work-dir"
-        )
+    detail = f"{work_dir} has {free / _GB:.1f} GB free, {needed / _GB:.0f} GB are needed"
+    fix = () if free >= needed else ("free some, or name another folder with --work-dir",)
+    return Finding(check="disk", ok=free >= needed, detail=detail, fix=fix)

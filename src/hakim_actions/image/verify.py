@@ -18,6 +18,7 @@ from hakim_actions.image.openfile import UnusableFileError, open_inside
 from hakim_actions.image.rules import Failure, Rule
 from hakim_actions.image.structure import check_structure
 from hakim_actions.image.xzreader import XzReader
+from hakim_actions.index import INDEX_NAME
 from hakim_actions.system.progress import Progress, Silent
 
 #: The longest text that is read whole: checksums or a manifest (bytes).
@@ -73,6 +74,24 @@ def verify_paths(
     return VerifyReport(checked=tuple(verification.checked), failures=tuple(verification.failures))
 
 
+def _is_hidden(path: Path, top: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(top).parts)
+
+
+def _is_listed_below(folder: Path, name: str, sha256: str) -> bool:
+    """Tell whether a folder below *folder* has *name* and lists it with the same *sha256*.
+
+    The index of a release may stand above the folders of the jobs that made its files; each of
+    those is verified by itself.
+    """
+    for path in folder.rglob(name):
+        with contextlib.suppress(OSError, ValueError, VerificationError):
+            text = (path.parent / SUMS_NAME).read_text("utf-8")
+            if parse_sums(text, source=SUMS_NAME).get(name) == sha256:
+                return True
+    return False
+
+
 @dataclass
 class _Verification:
     checksums_only: bool
@@ -91,11 +110,11 @@ class _Verification:
             self._fail(checksums.USABLE, getattr(error, "filename", None) or path, found, expected)
 
     def tree(self, top: Path) -> None:
-        """Verify *top* if artifacts are in it, and every folder right below it that has some.
+        """Verify *top* if artifacts are in it, and every folder below it that has some.
 
         Hidden folders are work in progress.
         """
-        below = sorted(p for p in top.iterdir() if not p.name.startswith(".") and p.is_dir())
+        below = sorted(p for p in top.rglob("*") if p.is_dir() and not _is_hidden(p, top))
         empty = True
         for folder in (top, *below):
             with self.telling(folder):
@@ -118,6 +137,8 @@ class _Verification:
         self._unlisted(folder, set(filter(checksums.must_be_listed, present)), sums)
         listed = set(sums or {})
         for name in sorted(listed - present):
+            if INDEX_NAME in present and _is_listed_below(folder, name, (sums or {})[name]):
+                continue
             self._fail(checksums.LISTED_FILES, folder / name, "no such file", "the listed file")
         archives = set(filter(checksums.is_archive, present))
         if not archives and not any(map(checksums.is_archive, listed)):

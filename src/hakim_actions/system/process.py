@@ -74,6 +74,15 @@ def find(program: str, *, env: Mapping[str, str]) -> str:
     return found
 
 
+def is_installed(program: str, *, env: Mapping[str, str]) -> bool:
+    """Tell whether :func:`find` finds *program*."""
+    try:
+        find(program, env=env)
+    except ProcessError:
+        return False
+    return True
+
+
 def bound(argv: Sequence[StrPath]) -> list[StrPath]:
     """Return the command that runs *argv* (as root) so that nothing of it outlives this process.
 

@@ -1,0 +1,1 @@
+"""Bring templates to where containers are made: plan, apply, prove, roll back, prune."""

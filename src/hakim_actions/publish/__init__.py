@@ -1,0 +1,1 @@
+"""From verified artifacts to a release: complete or not there, and it says what changed."""
