@@ -29,8 +29,10 @@ COMMANDS: Final = {
     "promote": "Bring templates into a Proxmox storage or a folder, and prove them there.",
     "prune": "Delete old versions of promoted templates.",
     "publish": "Publish artifacts as one release: complete, or not there.",
+    "push-templates": "Push the Coder templates: validated, all or none, or back to the last.",
     "rollback": "Make an earlier version of the templates the current one again.",
     "site": "Write one static page over releases: images, sizes over time, packages, commands.",
+    "validate-templates": "Check the Coder templates with Terraform or OpenTofu.",
     "verify": "Check artifacts: checksums, and the structure of the root file system.",
 }
 

@@ -1,0 +1,1 @@
+"""Coder templates: packed, validated, and pushed through Coder's API."""
