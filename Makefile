@@ -12,10 +12,11 @@ HAKIM := $(VENV)/bin/hakim-actions
 BUILD_PACKAGES := debootstrap debian-archive-keyring rsync gpg squashfs-tools tar xz-utils \
 	lxc dnsmasq-base iproute2 util-linux openssh-client uidmap
 # Readers that packing is tested against, and what the tests start.
-TEST_PACKAGES := libarchive-tools busybox zstd
+TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git libarchive-tools \
+	skopeo zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help setup-build build test e2e lint format bench clean system-build system-test distrobuilder
+.PHONY: help setup-build build test e2e e2e-all lint format bench clean system-build system-test distrobuilder
 
 help: ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -26,9 +27,11 @@ $(VENV)/.dev: requirements/dev.txt scripts/venv.sh
 
 system-build:
 	scripts/apt-install.sh "building and booting images" $(BUILD_PACKAGES)
+	command -v npm >/dev/null || scripts/apt-install.sh "fetching tools" npm
 
 system-test:
 	scripts/apt-install.sh "the tests" $(TEST_PACKAGES)
+	command -v npm >/dev/null || scripts/apt-install.sh "the tests" npm
 
 distrobuilder:
 	scripts/install-distrobuilder.sh
@@ -43,6 +46,9 @@ test: $(VENV)/.dev system-test ## Run all tests that need no root and no image.
 	$(PYTHON) -m pytest -m "not e2e"
 
 e2e: setup-build system-test ## Build real images and boot them (root).
+	$(PYTHON) -m pytest -m "e2e and not every_variant" tests/e2e
+
+e2e-all: setup-build system-test ## Likewise, with every variant.
 	$(PYTHON) -m pytest -m e2e tests/e2e
 
 lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.

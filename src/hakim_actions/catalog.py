@@ -70,13 +70,14 @@ class CommandCheck:
 
     It has to end with status 0 within *timeout* seconds, and the regular expression *expect* has
     to match somewhere in what it prints. *tool* is what of tools.lock it is about: without that
-    tool there is no check.
+    tool there is no check. *releases* are those that it is made on; none means all.
     """
 
     name: str
     run: str
     expect: str = ""
     tool: str = ""
+    releases: tuple[str, ...] = ()
     timeout: float = 120.0
 
 
@@ -138,14 +139,20 @@ class Catalog:
             msg = f"Unknown variant '{name}'."
             raise ConfigurationError(msg, hint=did_you_mean(name, self.variants)) from None
 
-    def checks(self, variant: str, *, missing: Collection[str] = ()) -> tuple[CommandCheck, ...]:
+    def checks(
+        self, variant: str, release: str, *, missing: Collection[str] = ()
+    ) -> tuple[CommandCheck, ...]:
         """Return what *variant* has to prove when it runs: the checks of base, then its own.
 
         Those about a tool that is *missing* are left out.
         """
         names = ("base", variant) if variant != "base" and "base" in self.variants else (variant,)
         checks = (check for name in names for check in self.variant(name).checks)
-        return tuple(check for check in checks if check.tool not in missing)
+        return tuple(
+            check
+            for check in checks
+            if check.tool not in missing and release in (check.releases or (release,))
+        )
 
     def target(self, variant: str, release: str, arch: str) -> ArtifactName:
         """Return the artifact of this combination; raise ConfigurationError if it has none.
@@ -288,19 +295,25 @@ class _Reader:
         return tuple(self._check(number, item) for number, item in enumerate(value, start=1))
 
     def _check(self, number: int, item: Any) -> CommandCheck:
-        wanted = {"name", "run", "expect"}
+        texts = {"name", "run", "expect"}
+        entry = dict(item) if isinstance(item, dict) else {}
+        releases = entry.pop("releases", [])
         if (
-            not isinstance(item, dict)
-            or set(item) - {"tool"} != wanted
-            or not all(isinstance(text, str) and text for text in item.values())
+            set(entry) - {"tool"} != texts
+            or not all(isinstance(text, str) and text for text in entry.values())
+            or not isinstance(releases, list)
         ):
             self._problem(f"check {number}", "expected name, run and expect, all texts")
-            return CommandCheck(name="", run="", expect="")
+            return CommandCheck(name="", run="")
+        for release in releases:
+            if release not in RELEASES:
+                hint = did_you_mean(str(release), RELEASES)
+                self._problem(f"check {number}", f"unknown release '{release}'. {hint}")
         try:
-            re.compile(item["expect"])
+            re.compile(entry["expect"])
         except re.error as error:
             self._problem(f"check {number}", f"expect is not a regular expression: {error}")
-        return CommandCheck(**item)
+        return CommandCheck(**entry, releases=tuple(releases))
 
 
 def _unknown(document: Mapping[Any, Any], known: Sequence[str], where: str) -> Sequence[str]:

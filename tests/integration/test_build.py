@@ -98,6 +98,7 @@ def bench(tmp_path: Path, program: FakeProgram, monkeypatch: pytest.MonkeyPatch)
         revision=Revision(commit="abc", version="v1", epoch=EPOCH),
         out=tmp_path / "out",
         work_dir=tmp_path / "work",
+        downloads=tmp_path / "downloads",
         level=0,
         env=dict(os.environ),
     )
@@ -107,7 +108,13 @@ def bench(tmp_path: Path, program: FakeProgram, monkeypatch: pytest.MonkeyPatch)
 def test_a_build_leaves_a_verified_booted_artifact(bench: Bench) -> None:
     built = bench.build()
 
-    assert bench.left() == {NAME.archive, NAME.metadata, NAME.manifest, "sha256sums.txt"}
+    assert bench.left() == {
+        NAME.archive,
+        NAME.metadata,
+        NAME.manifest,
+        NAME.sbom,
+        "sha256sums.txt",
+    }
     assert not verify_paths([bench.folder]).failures
     assert [path.name for path in bench.boots] == [NAME.archive]
     assert built.archive.sha256 == files.sha256_file(bench.folder / NAME.archive)
@@ -216,7 +223,7 @@ def test_a_kill_while_moving_never_leaves_what_verify_accepts_wrongly(
     bench.build()
     make_rootfs_tar(bench.programs / "rootfs.tar", extra=[file("./etc/motd", "new\n")])
     replace = Path.replace
-    for stop in range(1, 6):
+    for stop in range(1, 7):
         count = 0
 
         def dying(self: Path, target: Path) -> Path:
@@ -235,7 +242,7 @@ def test_a_kill_while_moving_never_leaves_what_verify_accepts_wrongly(
             (bench.folder / "sha256sums.txt").read_text() or f"{'0' * 64}  -\n", source="s"
         )
         assert sums.get(NAME.archive, archive) == archive
-        if set(sums) != {NAME.archive, NAME.metadata, NAME.manifest}:
+        if set(sums) != {NAME.archive, NAME.metadata, NAME.manifest, NAME.sbom}:
             assert verify_paths([bench.folder]).failures
 
     bench.build()
@@ -311,7 +318,12 @@ options = b.BuildOptions(
     catalog=Catalog.load(Path({root!r}) / "distrobuilder/variants.yaml"),
     sources=Sources.read(Path({root!r}) / "distrobuilder"),
     revision=Revision(commit="abc", version="v1", epoch=1767225600),
-    out=Path({out!r}), work_dir=Path({work!r}), level=0, env=dict(os.environ))
+    out=Path({out!r}),
+    work_dir=Path({work!r}),
+    downloads=Path("unused"),
+    level=0,
+    env=dict(os.environ),
+)
 name = ArtifactName("base", "trixie", "amd64")
 run = click.Command("build", callback=lambda: b.build(name, options, Silent()))
 cli.LazyGroup.get_command = lambda *_: run

@@ -9,10 +9,10 @@ import pytest
 from conftest import FakeProgram
 from rootfs import make_rootfs_tar
 
-from hakim_actions.cli import build as command
+from hakim_actions.cli import elevate
 from hakim_actions.cli import main as cli
 from hakim_actions.image import build as build_module
-from hakim_actions.image import mirror, rules_archive
+from hakim_actions.image import mirror, preflight, rules_archive, tools
 from hakim_actions.image.mirror import Archive
 
 #: Writes down how it was called, and leaves the root file system of the variant it was asked for.
@@ -39,11 +39,15 @@ def programs(program: FakeProgram, monkeypatch: pytest.MonkeyPatch) -> Path:
         make_rootfs_tar(folder / f"{variant}.tar", variant=variant)
     monkeypatch.setattr(rules_archive, "MIN_COMPRESSED", 0)
     monkeypatch.setattr(rules_archive, "MIN_RAW", 0)
-    monkeypatch.setattr(command.elevate, "become_root", lambda *_, **__: None)
-    monkeypatch.setattr(command.preflight, "check_build", lambda **_: None)
+    monkeypatch.setattr(elevate, "become_root", lambda *_, **__: None)
+    monkeypatch.setattr(preflight, "check_build", lambda **_: None)
     monkeypatch.setattr(
         mirror, "read_archive", lambda *_, **__: Archive(mirror="m", digests={"trixie": "1"})
     )
+
+    # What tools there are and how they are fetched is tested elsewhere.
+    monkeypatch.setattr(tools, "load", lambda _: None)
+    monkeypatch.setattr(tools, "check_allowed", lambda *_: None)
 
     class Report:
         checks = ()
@@ -59,8 +63,17 @@ Run = Callable[..., tuple[int, str, list[str]]]
 
 
 @pytest.fixture
-def run(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs build and returns exit code, output and distrobuilder's calls."""
+def run(
+    programs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Return a function that runs build and returns exit code, output and distrobuilder's calls.
+
+    It runs in *tmp_path* with relative folders, as people do.
+    """
+    monkeypatch.chdir(tmp_path)
 
     def build(*arguments: str) -> tuple[int, str, list[str]]:
         calls = programs / "calls"
@@ -69,7 +82,7 @@ def run(programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> R
             [
                 "build",
                 *arguments,
-                *("--out", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")),
+                *("--out", "out", "--cache-dir", "cache"),
                 *("--compression-level", "0"),
             ],
             {"PATH": os.environ["PATH"]},

@@ -93,6 +93,7 @@ def test_a_combination_that_is_not_built_is_refused(
         ('preview_port: "3000"', "preview_port: 3000", "parameters that are texts"),
         ('expect: "git version"', 'expect: "("', "expect is not a regular expression"),
         ("run: git --version, ", "", "variant 'base', check 1: expected name, run and expect"),
+        ("run: git", "releases: [sid], run: git", "check 1: unknown release 'sid'"),
     ],
 )
 def test_what_is_wrong_is_said_by_variant_and_key(
@@ -100,6 +101,25 @@ def test_what_is_wrong_is_said_by_variant_and_key(
 ) -> None:
     assert old in GOOD
     assert expected in problems(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_checks_are_those_of_base_and_of_the_variant(tmp_path: Path) -> None:
+    text = GOOD.replace(
+        "    checks: []\n",
+        """    checks:
+      - {name: cargo, run: cargo --version, expect: cargo}
+      - {name: nextest, tool: cargo-nextest, run: cargo nextest --version, expect: .}
+      - {name: old, run: old, expect: ., releases: [bookworm]}
+""",
+    )
+    loaded = catalog(tmp_path, text)
+
+    def names(release: str, *missing: str) -> list[str]:
+        return [check.name for check in loaded.checks("rust", release, missing=missing)]
+
+    assert names("trixie") == ["git", "cargo", "nextest"]
+    assert names("trixie", "cargo-nextest") == ["git", "cargo"]
+    assert names("bookworm") == ["git", "cargo", "nextest", "old"]
 
 
 def test_several_problems_are_named_at_once(tmp_path: Path) -> None:

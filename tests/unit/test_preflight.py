@@ -7,6 +7,7 @@ from conftest import FakeProgram
 
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.image import doctor, preflight
+from hakim_actions.system import files
 
 KEYS = "uid:-::::1::2::Debian Archive Automatic Signing Key ({number}/{name}) <x>::::::::::0:"
 
@@ -22,7 +23,7 @@ def machine(program: FakeProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     keyring.touch()
     monkeypatch.setattr(preflight, "KEYRING", keyring)
     monkeypatch.setattr(preflight, "boot_programs", dict)
-    monkeypatch.setattr(preflight.files, "free_bytes", lambda _: 100 * 10**9)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 100 * 10**9)
     return folder
 
 
@@ -83,7 +84,7 @@ def test_the_keyring_has_to_know_the_release_or_the_one_before(
 def test_a_disk_without_room_is_named_with_both_numbers(
     machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight.files, "free_bytes", lambda _: 6 * 10**9)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 6 * 10**9)
 
     assert problems(machine, "base") == ""
     assert f"{machine} has 6.0 GB free, 8 GB are needed" in problems(machine, "php")

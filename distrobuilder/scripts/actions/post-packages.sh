@@ -2,24 +2,86 @@
 # Makes an image out of the installed packages. Every step can run again: a variant is built on
 # a base layer that has been through it.
 #
-# The packages of a variant stand in distrobuilder/hakim.yaml. Where packages are not enough, a
-# function `install_<variant>_stack` in this file does the rest; it is called when it exists.
+# The packages of a variant stand in distrobuilder/hakim.yaml, tools that are not in Debian in
+# distrobuilder/tools.lock. Where both are not enough, a function `install_<variant>_stack` in this
+# file does the rest; it is called when it exists.
 set -euo pipefail
+
+BUILD=/usr/local/lib/hakim-build
 
 image_property() { sed -n "s/^$1=//p" /etc/hakim-release; }
 
 apt_install() { apt-get install --yes "$@"; }
 
+# The tools of tools.lock, which were fetched and checked before the build began. Without the tar,
+# as when distrobuilder runs alone, there are none.
+unpack_tools() {
+  [[ -f $BUILD/tools.tar ]] || return 0
+  tar --extract --file "$BUILD/tools.tar" --directory / \
+    --no-overwrite-dir --keep-directory-symlink --no-same-owner
+  rm "$BUILD/tools.tar"
+}
+
+# Packages of the vendors' own repositories; their keys came with the tools. The sources may name a
+# mirror, for this build only: the image keeps the vendor's own address.
+install_vendor_packages() {
+  local vendor=$BUILD/vendor list name packages
+  [[ -d $vendor ]] || return 0
+  cp "$vendor"/*.sources /etc/apt/sources.list.d/
+  apt-get update
+  for list in "$vendor"/*.packages; do
+    name=$(basename "$list" .packages)
+    mapfile -t packages <"$list"
+    apt_install_listed "'$name' of tools.lock" "${packages[@]}"
+    sed -i "s|^URIs: .*|URIs: $(<"$vendor/$name.address")|" "/etc/apt/sources.list.d/$name.sources"
+  done
+}
+
+# Installs packages; an error has apt's own words, and where the packages are listed.
+apt_install_listed() {
+  local where=$1 said
+  said=$(mktemp)
+  shift
+  if ! apt_install "$@" 2>"$said"; then
+    cat "$said" >&2
+    echo "E: $where: $(sed -n 's/^E: //p' "$said" | tail --lines=1)" >&2
+    exit 1
+  fi
+  rm "$said"
+}
+
+# node-gyp would download the headers that are there already.
+point_to_node_headers() {
+  [[ -d /usr/local/include/node ]] || return 0
+  set_environment npm_package_config_node_gyp_nodedir=/usr/local
+}
+
+# For programs that PAM starts (ssh, sudo), and for login shells without it.
+set_environment() {
+  local line
+  for line in "$@"; do
+    grep -qxF "$line" /etc/environment || echo "$line" >>/etc/environment
+    grep -qxF "export $line" /etc/profile.d/hakim.sh 2>/dev/null \
+      || echo "export $line" >>/etc/profile.d/hakim.sh
+  done
+}
+
 set_locale() {
   echo 'en_US.UTF-8 UTF-8' >/etc/locale.gen
   locale-gen
   update-locale LANG=en_US.UTF-8
+  # Not every way in reads /etc/default/locale: runuser, and what is started without PAM.
+  set_environment LANG=en_US.UTF-8
 }
 
 # Locked: coder has no password and comes in by key, or as the user that the agent runs as.
 create_coder() {
   if ! id coder &>/dev/null; then
     useradd --uid 1000 --create-home --shell /bin/bash --comment 'Coder workspace' coder
+  else
+    # A base layer made the folder before the tools of this variant came to /etc/skel.
+    cp --archive --no-clobber /etc/skel/. /home/coder/
+    chown --recursive coder:coder /home/coder
   fi
   install --directory --owner coder --group coder /home/coder/project
 }
@@ -89,8 +151,32 @@ install_rebar3() {
   rm -r "$folder"
 }
 
+# Debian's backports follow the stable Rust of the day. Only the toolchain comes from there; apt
+# upgrades it from there, too.
+install_rust_stack() {
+  local mirror release packages
+  mirror=$(sed -n '0,/^URIs: /s/^URIs: //p' /etc/apt/sources.list.d/debian.sources)
+  release=$(image_property RELEASE)-backports
+  packages=(cargo rust-analyzer rust-clippy rust-src rustc rustfmt)
+  cat >/etc/apt/sources.list.d/backports.sources <<SOURCES
+Types: deb
+URIs: $mirror
+Suites: $release
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+SOURCES
+  cat >/etc/apt/preferences.d/rust <<PREFERENCES
+Package: ${packages[*]} libstd-rust*
+Pin: release n=$release
+Pin-Priority: 500
+PREFERENCES
+  apt-get update
+  apt_install_listed "install_rust_stack" "${packages[@]}"
+}
+
 install_elixir_stack() {
   install_rebar3
+  set_environment MIX_REBAR3=/usr/local/bin/rebar3
   # Erlang starts epmd when a node needs it; the package's service would open its port, to
   # everybody on the network, in every container.
   systemctl disable epmd.service epmd.socket
@@ -102,6 +188,7 @@ run_variant_stack() {
   if declare -F "$stack" >/dev/null; then "$stack"; fi
 }
 
+unpack_tools
 set_locale
 create_coder
 set_bootstrap_password
@@ -111,4 +198,6 @@ enable_services
 skip_address_probe
 mask_what_cannot_work
 build_git_credential_libsecret
+point_to_node_headers
+install_vendor_packages
 run_variant_stack

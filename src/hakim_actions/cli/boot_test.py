@@ -81,7 +81,7 @@ def _checks(artifact: Path) -> tuple[CommandCheck, ...]:
     missing: tuple[str, ...] = ()
     if manifest.is_file():
         missing = Manifest.from_json(manifest.read_text("utf-8"), source=str(manifest)).missing
-    return catalog.checks(name.variant, missing=missing)
+    return catalog.checks(name.variant, name.release, missing=missing)
 
 
 def _disk_for_temporary_files() -> Path:

@@ -1,6 +1,7 @@
 """``hakim-actions build``."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hakim_actions.cli import elevate, report
 from hakim_actions.cli.main import App
 from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError
-from hakim_actions.image import cache, distrobuilder, layers, preflight
+from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
@@ -44,6 +45,19 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--mirror", default="", metavar="URL", help="Debian mirror instead of the default.")
 @click.option("--apt-proxy", default="", metavar="URL", help="HTTP proxy for packages.")
+@click.option(
+    "--allow-missing",
+    default="",
+    metavar="NAME[,NAME]",
+    help="Tools that may be left out when they cannot be had.",
+)
+@click.option(
+    "--tool-mirror",
+    "tool_mirrors",
+    multiple=True,
+    metavar="URL=URL",
+    help="Fetch tools whose URL starts like the first from the second; repeatable.",
+)
 @click.option("--out", type=_FOLDER, help="Where artifacts go.  [default: distrobuilder/out]")
 @click.option(
     "--cache-dir", type=_FOLDER, default=cache.DEFAULT_FOLDER, show_default=True, help="The cache."
@@ -75,6 +89,8 @@ def command(
     max_layer_age: float,
     mirror: str,
     apt_proxy: str,
+    allow_missing: str,
+    tool_mirrors: tuple[str, ...],
     out: Path | None,
     cache_dir: Path,
     work_dir: Path | None,
@@ -101,14 +117,24 @@ def command(
     names = [catalog.target(name, release, arch) for name in variants]
     _refuse_wrong_url("--mirror", mirror)
     _refuse_wrong_url("--apt-proxy", apt_proxy)
+    lock = tools.load(project.tools_lock) if project.tools_lock.is_file() else None
+    allowed = allow_missing.replace(",", " ").split()
+    if lock is not None:
+        tools.check_allowed(lock, allowed)
+    mirrors = toolsupdate.parse_mirrors(" ".join(tool_mirrors).split())
+    cache_dir = cache_dir.resolve()  # distrobuilder runs in another folder
     elevate.become_root("to bootstrap Debian and to boot the result", env=app.env)
     options = BuildOptions(
         project=project,
         catalog=catalog,
         sources=Sources.read(project.definition.parent),
         revision=revision(project.root, env=app.env, version=image_version),
-        out=out or project.output,
+        out=(out or project.output).resolve(),
         work_dir=(work_dir or cache_dir / "work").resolve(),
+        downloads=cache_dir,
+        lock=lock,
+        allow_missing=allowed,
+        tool_mirrors=mirrors,
         mirror=mirror,
         apt_proxy=apt_proxy,
         level=compression_level,
@@ -122,7 +148,7 @@ def command(
     distrobuilder.validate(project.definition, env=app.env)
     store = layers.LayerStore(folder=cache_dir / "layers", max_age_days=max_layer_age)
     progress = report.progress_for(app.env, quiet=as_json)
-    with _layers(options, store if cached else None, names, from_scratch=from_scratch) as options:
+    with _stores(options, store if cached else None, names, from_scratch=from_scratch) as options:
         results, failures = _build_each(names, options, progress, app)
     if cached:
         cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
@@ -154,28 +180,28 @@ def _refuse_wrong_url(option: str, url: str) -> None:
 
 
 @contextlib.contextmanager
-def _layers(
+def _stores(
     options: BuildOptions,
     store: layers.LayerStore | None,
     names: Sequence[ArtifactName],
     *,
     from_scratch: bool,
 ) -> Iterator[BuildOptions]:
-    """Give the builds a store of base layers: the cache, or one that ends with this run.
+    """Give the builds a store of base layers and downloads: the cache, or one of this run alone.
 
     A single image without the cache is faster from scratch than on a layer made for it.
     """
     if store is not None:
         yield replace(options, layers=store)
-    elif from_scratch or len(names) == 1:
+        return
+    own = options.work_dir / f"run-{os.getpid()}"
+    options = replace(options, downloads=own)
+    if len(names) > 1 and not from_scratch:
+        options = replace(options, layers=layers.LayerStore(folder=own / "layers"))
+    try:
         yield options
-    else:
-        own = options.work_dir / "layers-of-this-run"
+    finally:
         remove(own)
-        try:
-            yield replace(options, layers=layers.LayerStore(folder=own))
-        finally:
-            remove(own)
 
 
 def _build_each(

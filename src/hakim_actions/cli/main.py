@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "push-templates": "Push the Coder templates: validated, all or none, or back to the last.",
     "rollback": "Make an earlier version of the templates the current one again.",
     "site": "Write one static page over releases: images, sizes over time, packages, commands.",
+    "tools": "Show or refresh the pins of tools.lock.",
     "validate-templates": "Check the Coder templates with Terraform or OpenTofu.",
     "verify": "Check artifacts: checksums, and the structure of the root file system.",
 }

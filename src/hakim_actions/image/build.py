@@ -2,20 +2,21 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hakim_actions.artifact import ArtifactName, Check, FileRecord, Manifest
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
-from hakim_actions.image import delivery, distrobuilder, mirror
+from hakim_actions.image import delivery, distrobuilder, mirror, sbom, tools
 from hakim_actions.image.boot import BootFailedError, boot_test
 from hakim_actions.image.inventory import Inventory
 from hakim_actions.image.layers import LayerStore, layer_key
 from hakim_actions.image.pack import pack_tar
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.rules import RULES
+from hakim_actions.image.toolslock import Lock
 from hakim_actions.image.verify import verify_paths
 from hakim_actions.image.workspace import work_folder
 from hakim_actions.system import files
@@ -29,7 +30,9 @@ class BuildOptions:
 
     ``work_dir`` is where root file systems are made, ``level`` is that of xz (0 to 9),
     ``boot_timeout`` is in seconds. Without ``layers`` every image is bootstrapped from scratch;
-    without ``pieces`` everything is compressed anew.
+    without ``pieces`` everything is compressed anew. Downloads are kept in ``downloads``; tools
+    that cannot be had are left out when ``allow_missing`` names them, and ``tool_mirrors`` maps
+    the start of their URLs to another.
     """
 
     project: Project
@@ -38,6 +41,10 @@ class BuildOptions:
     revision: Revision
     out: Path
     work_dir: Path
+    downloads: Path
+    lock: Lock | None = None
+    allow_missing: Collection[str] = ()
+    tool_mirrors: Mapping[str, str] = field(default_factory=dict)
     mirror: str = ""
     apt_proxy: str = ""
     level: int = 6
@@ -102,6 +109,7 @@ class _Run:
         self._log = log
         self._tool = distrobuilder.version(env=options.env) or ""
         self._layer_key = ""
+        self._tools: tools.Staged | None = None
         self.staged = work / "artifact"
         self.staged.mkdir()
         log.write_text("")
@@ -109,6 +117,7 @@ class _Run:
     def make_rootfs(self) -> distrobuilder.Rootfs:
         """Bootstrap Debian, or start from a base layer, and install the variant."""
         options = self._options
+        self._tools = self._stage_tools(self._name)
         self._clock.start("mirror", "Ask the Debian mirror")
         archive = mirror.read_archive(
             options.mirror, self._name.release, proxy=options.apt_proxy, env=options.env
@@ -119,7 +128,7 @@ class _Run:
                 self._name, sources=options.sources, archive=archive, distrobuilder=self._tool
             )
             layer = self._layer(options.layers)
-        return self._distrobuilder(self._name, layer=layer)
+        return self._distrobuilder(self._name, layer=layer, staged=self._tools)
 
     def pack(self, rootfs: distrobuilder.Rootfs) -> Manifest:
         """Pack the root file system, keep it as a layer if it is one, and describe the result."""
@@ -135,6 +144,7 @@ class _Run:
         for warning in report.warnings:
             self._clock.progress.note(warning)
         inventory = Inventory.of_tar(rootfs.tar)
+        details = sbom.read_details(rootfs.tar)
         rootfs.metadata.rename(self.staged / name.metadata)
         self._keep_layer(rootfs.tar)
         archive = FileRecord(name=name.archive, size=report.packed_bytes, sha256=report.sha256)
@@ -147,10 +157,17 @@ class _Run:
             epoch=options.revision.epoch,
             distrobuilder=self._tool,
             files=(archive, delivery.record(self.staged / name.metadata)),
+            tools=self._tools.versions if self._tools else {},
+            missing=self._tools.missing if self._tools else (),
+            largest=details.largest(),
             packages=dict(sorted(inventory.packages.items())),
             content_key=options.sources.key(name),
             unpacked_bytes=report.raw_bytes,
         )
+        components = sbom.document(manifest, lock=options.lock, details=details)
+        files.write_text(self.staged / name.sbom, components)
+        listed = (*manifest.files, delivery.record(self.staged / name.sbom))
+        manifest = dataclasses.replace(manifest, files=listed)
         delivery.describe(manifest, self.staged)
         return manifest
 
@@ -179,7 +196,9 @@ class _Run:
                 env=options.env,
                 work_dir=options.work_dir,
                 timeout=options.boot_timeout,
-                commands=options.catalog.checks(self._name.variant, missing=manifest.missing),
+                commands=options.catalog.checks(
+                    self._name.variant, self._name.release, missing=manifest.missing
+                ),
                 on_step=self._clock.progress.line,
             )
         except BootFailedError as error:
@@ -197,7 +216,8 @@ class _Run:
                 return layer
             base = ArtifactName("base", self._name.release, self._name.arch)
             self._clock.progress.note(f"No base layer of {base.release} yet: making it.")
-            return store.put(self._layer_key, self._distrobuilder(base, layer=None).tar)
+            made = self._distrobuilder(base, layer=None, staged=self._stage_tools(base))
+            return store.put(self._layer_key, made.tar)
 
     def _keep_layer(self, tar: Path) -> None:
         """Keep the tar of a base image as a layer, else remove it: the boot test needs the room."""
@@ -211,7 +231,30 @@ class _Run:
             else:
                 tar.unlink()
 
-    def _distrobuilder(self, name: ArtifactName, *, layer: Path | None) -> distrobuilder.Rootfs:
+    def _stage_tools(self, name: ArtifactName) -> tools.Staged | None:
+        """Fetch and check the tools of *name*, which the definition copies in."""
+        options = self._options
+        if options.lock is None:
+            return None
+        self._clock.start("tools", "Fetch tools")
+        into = self._work / f"tools-{name.variant}"
+        into.mkdir()
+        staged = tools.stage(
+            options.lock.for_target(name),
+            into=into,
+            cache=options.downloads,
+            env=options.env,
+            allow_missing=options.allow_missing,
+            mirrors=options.tool_mirrors,
+            on_line=self._clock.progress.line,
+        )
+        for tool, reason in staged.reasons.items():
+            self._clock.progress.note(f"Without {tool}, as --allow-missing says: {reason}")
+        return staged
+
+    def _distrobuilder(
+        self, name: ArtifactName, *, layer: Path | None, staged: tools.Staged | None
+    ) -> distrobuilder.Rootfs:
         options = self._options
         job = distrobuilder.Job(
             name=name,
@@ -221,6 +264,7 @@ class _Run:
             version=options.revision.version,
             commit=options.revision.commit,
             work_dir=self._work / f"distrobuilder-{name.variant}",
+            tools=staged.tar if staged else None,
             apt_proxy=options.apt_proxy,
         )
         job.work_dir.mkdir(exist_ok=True)

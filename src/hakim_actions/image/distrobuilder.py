@@ -77,8 +77,9 @@ def validate(definition: Path, *, env: Mapping[str, str]) -> None:
 class Job:
     """One run of distrobuilder.
 
-    ``version`` and ``commit`` end up in /etc/hakim-release, ``apt_proxy`` is a URL or empty,
-    ``work_dir`` is a folder of its own with room for the root file system and its tar.
+    ``version`` and ``commit`` end up in /etc/hakim-release, ``tools`` is the tar that the first
+    entry of the definition's ``files`` copies in, ``apt_proxy`` is a URL or empty, ``work_dir`` is
+    a folder of its own with room for the root file system and its tar.
     """
 
     name: ArtifactName
@@ -88,6 +89,7 @@ class Job:
     version: str
     commit: str
     work_dir: Path
+    tools: Path | None = None
     apt_proxy: str = ""
 
     def argv(self) -> list[process.StrPath]:
@@ -98,6 +100,7 @@ class Job:
             f"image.architecture={self.name.arch}",
             f"image.serial={self.version}",
             *self.source.overrides(),
+            *([f"files.0.source={self.tools}"] if self.tools else []),
         )
         return [
             *("distrobuilder", "build-lxc", self.definition, self.work_dir),

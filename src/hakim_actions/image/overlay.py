@@ -6,11 +6,13 @@ that was checked, the owner root, and one of two modes. The same archives make t
 
 import fnmatch
 import io
+import lzma
 import posixpath
 import stat
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,12 +20,16 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from hakim_actions.errors import BuildError
-from hakim_actions.image.toolslock import Tool
+from hakim_actions.image.pins import Tool
 
 #: The time of every file, 2000-01-01: the time of a commit would make every build differ.
 MTIME: Final = 946_684_800
 _BIN: Final = "usr/local/bin"
 _ZIPS: Final = (".zip", ".whl", ".ez")
+_UNREADABLE: Final = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError),
+)
 _TARS: Final = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 
 
@@ -77,7 +83,7 @@ class Overlay:
                             continue
                         found.add(source)
                         self._add(tool.name, place, item, top=target.lstrip("/"))
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        except _UNREADABLE as error:
             msg = f"The archive of '{tool.name}' cannot be read: {error}."
             raise BuildError(msg, hint="Its checksum is right: is its format?") from None
         if absent := [source for source in tool.put if source not in found]:
@@ -85,10 +91,6 @@ class Overlay:
             raise BuildError(msg, hint="Correct 'put' or 'strip' of the tool in tools.lock.")
         for path, link in tool.links.items():
             self.add_link(tool.name, path.lstrip("/"), link)
-
-    def add_text(self, owner: str, path: str, text: str) -> None:
-        """Add a small file."""
-        self.add_bytes(owner, path, text.encode())
 
     def add_bytes(self, owner: str, path: str, data: bytes) -> None:
         """Add a small file."""
@@ -262,8 +264,3 @@ def _refuse_escape(owner: str, path: str, link: str, *, top: str) -> None:
     if link.startswith("/") or not (target == top or target.startswith(f"{top}/")):
         msg = f"'{owner}' has a link /{path} that points out of it, to {link!r}."
         raise BuildError(msg, hint="Leave it out with 'omit' in tools.lock, or do not use it.")
-
-
-def describe(put: Mapping[str, str]) -> str:
-    """Return where a tool goes, for people."""
-    return ", ".join(put.values())

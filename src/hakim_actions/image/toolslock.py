@@ -1,11 +1,8 @@
 """``tools.lock``: which tools an image gets beside its Debian packages, each with its pin."""
 
-import base64
-import binascii
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -13,12 +10,9 @@ from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import read_yaml
 from hakim_actions.debian import ARCHITECTURES
 from hakim_actions.errors import ConfigurationError, did_you_mean
+from hakim_actions.image.pins import ALL, ALL_BUT_BASE, ANY, Digest, Plan, Source, Tool, filled
 
 LOCK_SCHEMA: Final = 1
-#: The source of a tool that is the same file on every architecture.
-ANY: Final = "any"
-ALL: Final = "all"
-ALL_BUT_BASE: Final = "all-but-base"
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
@@ -42,106 +36,6 @@ _SOURCE_KEYS: Final = {
     "pypi": ("package", "platform", "sha256", "unpinned", "version"),
     "apt-repo": ("url", "suite", "components", "packages", "key", "fingerprint", "unpinned"),
 }
-
-
-@dataclass(frozen=True)
-class Digest:
-    """A checksum: *algorithm* is ``sha256`` or ``sha512``, *value* is in hex digits."""
-
-    algorithm: str
-    value: str
-
-    @classmethod
-    def of_integrity(cls, text: str) -> Self | None:
-        """Read npm's form, ``sha512-<base64>`` (https://www.w3.org/TR/SRI/); None if it is not."""
-        algorithm, _, encoded = text.partition("-")
-        try:
-            value = base64.b64decode(encoded, validate=True).hex()
-        except binascii.Error:
-            return None
-        wanted = {"sha256": 64, "sha512": 128}.get(algorithm)
-        return cls(algorithm, value) if len(value) == wanted else None
-
-    @property
-    def file_name(self) -> str:
-        """The name of a file in the cache with this content."""
-        return f"{self.algorithm}-{self.value}"
-
-    def __str__(self) -> str:
-        """Return it as the lock has it: sha256 in hex digits, sha512 as npm writes it."""
-        if self.algorithm == "sha256":
-            return f"sha256 {self.value}"
-        return f"sha512-{base64.b64encode(bytes.fromhex(self.value)).decode()}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where a tool comes from on one architecture.
-
-    *location* is the URL, the name of the package, or the URL of an apt repository. *unpinned* is
-    the reason why there is no *digest* yet: such a tool is never installed, see ``tools update``.
-    """
-
-    kind: str
-    version: str
-    location: str
-    digest: Digest | None = None
-    unpinned: str = ""
-    lockfile: str = ""
-    platform: str = ""
-    key: str = ""
-    fingerprint: str = ""
-    suite: str = ""
-    components: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Return the source as people name it."""
-        if self.kind in {"npm", "pypi"}:
-            return f"{self.location} {self.version} ({self.kind})"
-        return self.location
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tool:
-    """One tool.
-
-    *put* maps a path in its archive (``.`` for all of it), without the first *strip* folders, to
-    where it goes; *links* maps the path of a symbolic link to its target; *omit* are patterns
-    (as of :mod:`fnmatch`) of what is left out. In all of them ``{version}`` is filled in.
-    """
-
-    name: str
-    version: str
-    kind: str
-    variants: str | tuple[str, ...]
-    sources: Mapping[str, Source]
-    strip: int = 0
-    put: Mapping[str, str] = field(default_factory=dict)
-    links: Mapping[str, str] = field(default_factory=dict)
-    omit: tuple[str, ...] = ()
-
-    def is_for(self, variant: str) -> bool:
-        """Tell whether images of *variant* have this tool."""
-        if isinstance(self.variants, tuple):
-            return variant in self.variants
-        return self.variants == ALL or variant != "base"
-
-    def source(self, arch: str) -> Source | None:
-        """Return the source for *arch*, None where there is none."""
-        return self.sources.get(arch) or self.sources.get(ANY)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What one image gets: tools with the source for its architecture, None where there is none.
-
-    *folder* is that of the lock, which ``lockfile`` is relative to.
-    """
-
-    name: ArtifactName
-    folder: Path
-    tools: tuple[tuple[Tool, Source | None], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,7 +206,7 @@ class _Reader:
 
     def _url(self, arch: str, entry: Mapping[str, Any], version: str) -> dict[str, Any]:
         url = self._text(entry, "url", _URL, where=arch)
-        return {"location": _filled(url, version), "digest": self._digest(arch, entry)}
+        return {"location": filled(url, version), "digest": self._digest(arch, entry)}
 
     def _apt(self, arch: str, entry: Mapping[str, Any], _version: str) -> dict[str, Any]:
         fingerprint = entry.get("fingerprint", "")
@@ -360,34 +254,22 @@ class _Reader:
         if isinstance(value, str) and pattern.fullmatch(value):
             return value
         hint = " (in quotes)" if isinstance(value, int | float) else ""
-        self._problem(where, f"{key}: expected a text{hint} like {pattern.pattern}, found {value!r}")
+        expected = f"{key}: expected a text{hint} like {pattern.pattern}, found {value!r}"
+        self._problem(where, expected)
         return ""
 
     def _texts(
         self, entry: Mapping[str, Any], key: str, *, where: str = "", optional: bool = False
     ) -> tuple[str, ...]:
         value = entry.get(key, [] if optional else None)
-        if isinstance(value, list) and all(isinstance(item, str) and item for item in value):
-            if value or optional:
-                return tuple(value)
+        if (
+            isinstance(value, list)
+            and (value or optional)
+            and all(isinstance(item, str) and item for item in value)
+        ):
+            return tuple(value)
         self._problem(where, f"{key}: expected a list of texts, found {value!r}")
         return ()
-
-
-def placed(tool: Tool, source: Source) -> Tool:
-    """Return *tool* with the version of *source* filled into its paths."""
-
-    def fill(table: Mapping[str, str]) -> dict[str, str]:
-        return {
-            _filled(key, source.version): _filled(value, source.version)
-            for key, value in table.items()
-        }
-
-    return dataclasses.replace(tool, put=fill(tool.put), links=fill(tool.links))
-
-
-def _filled(text: str, version: str) -> str:
-    return text.replace("{version}", version)
 
 
 def _is_place(source: str, target: str) -> bool:

@@ -31,7 +31,8 @@ def _part(text: str) -> Part:
     # A zero at the end is as good as nothing: '1.0-0' and '1.0' are the same version.
     while pieces and pieces[-1] == _END:
         pieces.pop()
-    return (*pieces, _END)
+    # Twice, because a version that is only zero was cut away as a whole: '0~' is before '0'.
+    return (*pieces, _END, _END)
 
 
 def _word(word: str) -> tuple[int, ...]:
