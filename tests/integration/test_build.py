@@ -170,6 +170,17 @@ def test_a_failed_distrobuilder_is_explained_and_leaves_its_log(bench: Bench) ->
     assert list(bench.options.work_dir.iterdir()) == []
 
 
+def test_a_package_that_debian_does_not_have_is_named_with_its_set(bench: Bench) -> None:
+    bench.program(
+        "distrobuilder",
+        "[[ $1 == --version ]] && { echo 3.3.1; exit; }\n"
+        "echo 'E: Unable to locate package composer'; exit 1",
+    )
+
+    with pytest.raises(BuildError, match=r"locate package composer \(packages\.sets\[\d+\].*php"):
+        bench.build()
+
+
 def test_a_distrobuilder_that_makes_nothing_is_not_believed(bench: Bench) -> None:
     bench.program("distrobuilder", "[[ $1 == --version ]] && echo 3.3.1; exit 0")
 

@@ -121,6 +121,15 @@ def test_a_layer_of_other_packages_sources_or_tools_has_another_key() -> None:
     assert len({key(), key(archive=newer), key(sources=other), key(distrobuilder="3.4")}) == 4
 
 
+def test_a_layer_without_a_tool_is_another_layer() -> None:
+    with_all = layer_key(NAME, sources=SOURCES, archive=ARCHIVE, distrobuilder="3.3.1")
+    without = layer_key(
+        NAME, sources=SOURCES, archive=ARCHIVE, distrobuilder="3.3.1", missing=["coder"]
+    )
+
+    assert with_all != without
+
+
 def test_a_change_of_one_variant_keeps_the_layer() -> None:
     text = b"packages: {sets: [{packages: [git]}, {variants: [php], packages: [php-cli]}]}"
 

@@ -125,7 +125,11 @@ class _Run:
         layer = None
         if options.layers is not None:
             self._layer_key = layer_key(
-                self._name, sources=options.sources, archive=archive, distrobuilder=self._tool
+                self._name,
+                sources=options.sources,
+                archive=archive,
+                distrobuilder=self._tool,
+                missing=self._missing_in_base(),
             )
             layer = self._layer(options.layers)
         return self._distrobuilder(self._name, layer=layer, staged=self._tools)
@@ -230,6 +234,13 @@ class _Run:
                 store.put(self._layer_key, tar)
             else:
                 tar.unlink()
+
+    def _missing_in_base(self) -> list[str]:
+        """Return which of the tools of base could not be had for this image."""
+        lock = self._options.lock
+        if lock is None or self._tools is None:
+            return []
+        return [name for name in self._tools.missing if lock.tool(name).is_for("base")]
 
     def _stage_tools(self, name: ArtifactName) -> tools.Staged | None:
         """Fetch and check the tools of *name*, which the definition copies in."""

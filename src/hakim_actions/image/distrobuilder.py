@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from hakim_actions.artifact import ArtifactName
+from hakim_actions.catalog import read_yaml
 from hakim_actions.errors import BuildError, ConfigurationError
 from hakim_actions.system import process
 from hakim_actions.system.progress import PhaseClock
@@ -143,13 +144,27 @@ def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Ro
     except process.ProcessError as error:
         for line in error.tail:
             clock.progress.note(f"    {line}")
-        msg = f"distrobuilder could not build {job.name.stem}: {_reason(error)}"
+        reason = _reason(error)
+        msg = f"distrobuilder could not build {job.name.stem}: {reason}{_place(reason, job)}"
         raise BuildError(msg, hint=f"All of its output is in {log}.") from None
     rootfs = Rootfs(tar=job.work_dir / "rootfs.tar", metadata=job.work_dir / "meta.tar.xz")
     if not rootfs.tar.is_file() or not rootfs.metadata.is_file():
         msg = f"distrobuilder ended well, but left no {rootfs.tar.name} for {job.name.stem}."
         raise BuildError(msg, hint=f"All of its output is in {log}.")
     return rootfs
+
+
+def _place(reason: str, job: Job) -> str:
+    """Return where the definition asks for the package that apt does not know, if it is that."""
+    match = re.search(r"(?:Unable to locate package|Package '?)\s*([a-z0-9][a-z0-9+.:-]+)", reason)
+    if match is None:
+        return ""
+    sets = read_yaml(job.definition).get("packages", {}).get("sets", [])
+    for number, entry in enumerate(sets):
+        if match[1] in (entry.get("packages") or ()):
+            who = ", ".join(entry.get("variants") or entry.get("releases") or ["all images"])
+            return f" (packages.sets[{number}] of {job.definition.name}, for {who})"
+    return ""
 
 
 def _reason(error: process.ProcessError) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,13 +26,24 @@ DEFAULT_MAX_AGE_DAYS: Final = 7
 _DAY: Final = 86_400
 
 
-def layer_key(name: ArtifactName, *, sources: Sources, archive: Archive, distrobuilder: str) -> str:
+def layer_key(
+    name: ArtifactName,
+    *,
+    sources: Sources,
+    archive: Archive,
+    distrobuilder: str,
+    missing: Collection[str] = (),
+) -> str:
     """Return the key of the base layer below *name*: definition, tool, and the archive's state.
 
+    *missing* are the tools of base that could not be had: without them it is another layer.
     The version and the commit are not in it: the variant writes its own /etc/hakim-release.
     """
     base = ArtifactName("base", name.release, name.arch)
-    parts = [sources.key(base), distrobuilder, archive.mirror, sorted(archive.digests.items())]
+    parts = [
+        *(sources.key(base), distrobuilder, archive.mirror),
+        *(sorted(archive.digests.items()), sorted(missing)),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
