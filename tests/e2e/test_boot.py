@@ -31,7 +31,8 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 
-#: The least that keeps the image contract. What it builds is kept by the hash of this text.
+#: The least that keeps the image contract; no variant of the catalog, so nothing more is promised.
+#: What it builds is kept by the hash of this text.
 SMALL_IMAGE = textwrap.dedent(
     r"""
     set -eu
@@ -95,7 +96,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs debootstrap, or an image named by HAKIM_TEST_ARTIFACT")
     key = hashlib.sha256(SMALL_IMAGE.encode()).hexdigest()[:16]
     arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    kept = ROOT / ".cache" / "test-images" / key / f"hakim-base-bookworm-{arch}.tar.xz"
+    kept = ROOT / ".cache" / "test-images" / key / f"hakim-small-bookworm-{arch}.tar.xz"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with (kept.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

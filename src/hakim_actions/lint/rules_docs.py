@@ -54,14 +54,15 @@ def docs_known_variants(tree: Tree) -> Iterable[Problem]:
 
 def _named(text: str) -> Iterator[tuple[str, int]]:
     """Yield every variant that the page names, and the line; one name once a line."""
-    in_table = False
+    # Whether the line before was a row of a table, and whether that table lists variants.
+    in_table = of_variants = False
     for number, line in enumerate(text.split("\n"), start=1):
         names = [match.group(1) for pattern in _NAMING for match in pattern.finditer(line)]
         cell = _FIRST_CELL.match(line)
-        if not line.startswith("|"):
-            in_table = False
-        elif cell and cell.group(1).lower() == "variant":
-            in_table = True
-        elif in_table and cell and not set(cell.group(1)) <= {"-"}:
+        if line.startswith("|") and not in_table:
+            of_variants = cell is not None and cell.group(1).lower() == "variant"
+        elif of_variants and cell and not set(cell.group(1)) <= {"-"}:
             names.append(cell.group(1).lower())
+        in_table = line.startswith("|")
+        of_variants = of_variants and in_table
         yield from ((name, number) for name in dict.fromkeys(names) if name != "map")
