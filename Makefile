@@ -12,8 +12,8 @@ HAKIM := $(VENV)/bin/hakim-actions
 BUILD_PACKAGES := debootstrap debian-archive-keyring rsync gpg squashfs-tools tar xz-utils \
 	lxc dnsmasq-base iproute2 util-linux openssh-client uidmap
 # Readers that packing is tested against, and what the tests start.
-TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git libarchive-tools \
-	skopeo zstd
+TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git jq \
+	libarchive-tools skopeo zstd
 
 .DEFAULT_GOAL := help
 .PHONY: help setup-build build test e2e e2e-all lint format bench clean system-build system-test distrobuilder
@@ -48,8 +48,8 @@ test: $(VENV)/.dev system-test ## Run all tests that need no root and no image.
 e2e: setup-build system-test ## Build real images and boot them (root).
 	$(PYTHON) -m pytest -m "e2e and not every_variant" tests/e2e
 
-e2e-all: setup-build system-test ## Likewise, with every variant.
-	$(PYTHON) -m pytest -m e2e tests/e2e
+e2e-all: setup-build system-test ## Likewise, with every variant and the minimal example under act.
+	$(PYTHON) -m pytest -m e2e tests/e2e tests/integration/test_act.py
 
 lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.
 	$(VENV)/bin/ruff check
@@ -59,6 +59,7 @@ lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.
 	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shellcheck
 	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shfmt --diff
 	$(HAKIM) lint
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" scripts/lint-workflows.sh
 
 format: $(VENV)/.dev ## Bring the sources into their form.
 	$(VENV)/bin/ruff check --fix

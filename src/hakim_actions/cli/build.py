@@ -236,6 +236,7 @@ def _tell(
 ) -> None:
     for result in results:
         _set_outputs(result, app)
+    actions.append_summary(app.env, _markdown(results, failures))
     if as_json:
         failed = [{"name": name.stem, "error": str(error)} for name, error in failures.items()]
         report.as_json([*(_document(result) for result in results), *failed])
@@ -287,6 +288,25 @@ def _table(results: Sequence[Built], failures: dict[ArtifactName, HakimError]) -
             f" {report.duration(result.seconds):>13}  {result.archive.sha256[:16]}…"
         )
     lines += [f"{name.stem:<28} FAILED: {error}" for name, error in failures.items()]
+    return "\n".join(lines)
+
+
+def _markdown(results: Sequence[Built], failures: dict[ArtifactName, HakimError]) -> str:
+    """Return the summary of the job: a table, and where the time of each image went."""
+    lines = ["| Image | Size | Packages | Checks | Time |", "| --- | ---: | ---: | ---: | ---: |"]
+    for result in results:
+        manifest = result.manifest
+        lines.append(
+            f"| {manifest.name.stem} | {report.size(result.archive.size)} |"
+            f" {len(manifest.packages)} | {len(manifest.checks)} |"
+            f" {report.duration(result.seconds)} |"
+        )
+    lines += [f"| {name.stem} | failed | | | |" for name in failures]
+    for result in results:
+        phases = {name: seconds for name, seconds in result.manifest.phases.items() if seconds > 0}
+        lines += ["", "```mermaid", f"pie showData title Seconds of {result.manifest.name.stem}"]
+        lines += [f'  "{name}" : {seconds:.1f}' for name, seconds in phases.items()]
+        lines += ["```"]
     return "\n".join(lines)
 
 

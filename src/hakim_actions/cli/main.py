@@ -58,6 +58,9 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"hakim_actions.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                _read_documented_variable(cmd_name, parameter)
         return command
 
     def resolve_command(
@@ -74,6 +77,17 @@ class LazyGroup(click.Group):
         """List the commands from COMMANDS, so that none is imported for it."""
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def _read_documented_variable(command: str, option: click.Option) -> None:
+    """Let HAKIM_<COMMAND>_<OPTION> win over the other variables of *option*.
+
+    click's own automatic name has the parameter in it, which is not always the option's name.
+    """
+    long = max(option.opts, key=len).removeprefix("--")
+    name = f"HAKIM_{command}_{long}".replace("-", "_").upper()
+    others = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
+    option.envvar = [name, *(other for other in others if other != name)]
 
 
 @click.group(
@@ -96,6 +110,7 @@ class _Terminated(BaseException):
 
 def main(argv: Sequence[str], env: Mapping[str, str]) -> int:
     """Run one command and return its exit code; print errors as ``error:`` and ``hint:`` lines."""
+    report.hide_secrets(env)
     before = signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         result = group.main(

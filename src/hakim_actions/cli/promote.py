@@ -123,6 +123,7 @@ class Job:
         rows = [step.row() for step in made.steps]
         notes = "".join(f"- {note}\n" for note in made.notes)
         text = promotion.markdown(rows, _PLAN_COLUMNS)
+        actions.set_output(self.app.env, "plan", json.dumps(made.document()))
         title = f"### Plan: {made.source.version or 'templates'} → {made.target}"
         actions.append_summary(self.app.env, f"{title}\n\n{text}\n{notes}")
         if self.as_json:

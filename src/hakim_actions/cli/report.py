@@ -15,16 +15,30 @@ from hakim_actions.system import actions
 from hakim_actions.system.progress import Progress
 
 
-def error(failure: HakimError, *, env: Mapping[str, str]) -> None:
-    """Print *failure* to stderr, and as an annotation in a workflow."""
+def hide_secrets(env: Mapping[str, str]) -> None:
+    """Tell the runner which words of *env* it must not show; before anything else is printed."""
     if actions.inside(env):
-        click.echo(actions.command("error", failure.message, title="hakim-actions"))
-    click.echo(f"{_styled('error:', 'red', env)} {failure.message}", err=True)
-    if isinstance(failure, ConfigurationError):
-        for problem in failure.problems:
-            click.echo(f"  - {problem}", err=True)
+        for value in actions.known_secrets(env):
+            for line in actions.masks(value):
+                click.echo(line)
+
+
+def error(failure: HakimError, *, env: Mapping[str, str]) -> None:
+    """Print *failure* to stderr, and as an annotation in a workflow.
+
+    A message may quote what came from outside, so the runner takes no command from its lines.
+    """
+    problems = failure.problems if isinstance(failure, ConfigurationError) else ()
+    lines = [f"{_styled('error:', 'red', env)} {failure.message}"]
+    lines += [f"  - {problem}" for problem in problems]
     if failure.hint:
-        click.echo(f"{_styled('hint:', 'cyan', env)} {failure.hint}", err=True)
+        lines.append(f"{_styled('hint:', 'cyan', env)} {failure.hint}")
+    text = "\n".join(lines)
+    if actions.inside(env):
+        message = "\n".join([failure.message, *(f"- {problem}" for problem in problems)])
+        click.echo(actions.command("error", message, title="hakim-actions"))
+        text = actions.stopped(text)
+    click.echo(text, err=True)
 
 
 def as_json(document: Any) -> None:
@@ -91,24 +105,41 @@ class PlainProgress:
 class ActionsProgress:
     """A group a phase in the log of a workflow, always closed; children cannot give commands."""
 
+    def __init__(self) -> None:
+        """Start outside of any phase."""
+        # While this random word stands, the runner takes no command from what a child prints.
+        self._token = ""
+        self._matching = False
+
     @contextmanager
     def phase(self, title: str) -> Iterator[None]:
         """Open a group for the block and say after it how long it took."""
         start = time.monotonic()
-        # While this random word stands, the runner takes no command from what a child prints.
-        token = secrets.token_hex(16)
+        self._token = secrets.token_hex(16)
         click.echo(actions.command("group", title))
-        click.echo(actions.command("stop-commands", token))
+        click.echo(actions.command("stop-commands", self._token))
         try:
             yield
         finally:
-            click.echo(f"::{token}::")
+            click.echo(f"::{self._token}::")
+            self._stop_matching()
             click.echo(actions.command("endgroup"))
         click.echo(f"{title}: {duration(time.monotonic() - start)}")
 
     def line(self, text: str) -> None:
-        """Print *text* as it is."""
+        """Print *text* as it is; errors of apt and its like in it become annotations."""
+        if self._token and not self._matching:
+            self._matching = True
+            click.echo(f"::{self._token}::")
+            click.echo(actions.command("add-matcher", str(actions.PROBLEM_MATCHERS)))
+            click.echo(actions.command("stop-commands", self._token))
         click.echo(text)
+
+    def _stop_matching(self) -> None:
+        # The matchers must not look at the later steps of the job, which are the caller's.
+        for owner in actions.PROBLEM_MATCHER_OWNERS if self._matching else ():
+            click.echo(actions.command("remove-matcher", owner=owner))
+        self._token, self._matching = "", False
 
     def note(self, text: str) -> None:
         """Print *text* as a notice."""

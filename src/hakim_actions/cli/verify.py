@@ -76,9 +76,10 @@ def command(
         report.as_json(_document(result))
     else:
         _print(result)
-    for failure in result.failures if actions.inside(app.env) and not as_json else ():
-        text = f"{failure.file}: {failure.found}, expected {failure.expected}. {failure.why}"
-        click.echo(actions.command("error", text, title=f"verify: {failure.rule}"))
+    if actions.inside(app.env) and not as_json:
+        entries = [(f"verify: {failure.rule}", _sentence(failure)) for failure in result.failures]
+        for line in actions.annotations("error", entries):
+            click.echo(line)
     if result.failures:
         return VerificationError.exit_code
     if attestation is not None:
@@ -131,6 +132,10 @@ def _line(file: CheckedFile) -> str:
     size, seconds = report.size(file.size), report.duration(file.seconds)
     lacks = f"\n  without {', '.join(file.missing)}, as its manifest says" if file.missing else ""
     return f"{file.sha256}  {file.path}  {size}, {seconds}{note}{lacks}"
+
+
+def _sentence(failure: Failure) -> str:
+    return f"{failure.file}: {failure.found}, expected {failure.expected}. {failure.why}"
 
 
 def _paragraph(failure: Failure) -> str:

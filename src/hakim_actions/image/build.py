@@ -117,11 +117,11 @@ class _Run:
     def make_rootfs(self) -> distrobuilder.Rootfs:
         """Bootstrap Debian, or start from a base layer, and install the variant."""
         options = self._options
-        self._tools = self._stage_tools(self._name)
         self._clock.start("mirror", "Ask the Debian mirror")
         archive = mirror.read_archive(
             options.mirror, self._name.release, proxy=options.apt_proxy, env=options.env
         )
+        self._tools = self._stage_tools(self._name)
         layer = None
         if options.layers is not None:
             self._layer_key = layer_key(
