@@ -253,7 +253,7 @@ def test_an_empty_matrix_can_be_asked_to_fail(
     assert "Nothing needs a build." in said
 
 
-@pytest.mark.parametrize("ref", ["no-such-ref", "--output=/tmp/x"])
+@pytest.mark.parametrize("ref", ["no-such-ref", "--output=/tmp/evil"])
 def test_an_unknown_commit_is_named(
     project: Path, capsys: pytest.CaptureFixture[str], ref: str
 ) -> None:

@@ -63,7 +63,11 @@ def version(*, env: Mapping[str, str]) -> str | None:
 
 
 def validate(definition: Path, *, env: Mapping[str, str]) -> None:
-    """Raise ConfigurationError, with distrobuilder's own words, for a broken definition."""
+    """Raise ConfigurationError for a broken definition.
+
+    It has line and column of what is no YAML, and distrobuilder's own words for the rest.
+    """
+    read_yaml(definition)
     argv = ("distrobuilder", "validate", definition)
     try:
         process.run(argv, env=process.child_environment(env))
