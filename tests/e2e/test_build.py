@@ -47,6 +47,7 @@ def test_gnu_tar_and_xz_read_the_real_archive(build_image: Build) -> None:
     assert "./etc/hakim-release" in listing
 
 
+@pytest.mark.every_variant
 def test_a_second_build_gives_the_same_bytes(build_image: Build) -> None:
     """The first was bootstrapped, or is itself cached; this one stands on its layer."""
     first = build_image("base")

@@ -83,6 +83,7 @@ create_coder() {
     cp --archive --no-clobber /etc/skel/. /home/coder/
     chown --recursive coder:coder /home/coder
   fi
+  chmod 0700 /home/coder # as useradd makes it; copying /etc/skel brings the mode of that folder
   install --directory --owner coder --group coder /home/coder/project
 }
 
@@ -103,6 +104,16 @@ link_usual_names() {
 enable_terminal_setup() {
   local line='. /usr/local/share/hakim/bashrc'
   grep -qxF "$line" /etc/bash.bashrc || printf '\n%s\n' "$line" >>/etc/bash.bashrc
+}
+
+# git-lfs writes its settings in any order; only its section is in the file.
+sort_gitconfig() {
+  [[ -f /etc/gitconfig && $(grep -c '^\[' /etc/gitconfig) == 1 ]] || return 0
+  {
+    head --lines=1 /etc/gitconfig
+    tail --lines=+2 /etc/gitconfig | sort
+  } >/etc/gitconfig.new
+  mv /etc/gitconfig.new /etc/gitconfig
 }
 
 enable_services() { systemctl enable ssh.service networking.service; }
@@ -194,6 +205,7 @@ create_coder
 set_bootstrap_password
 link_usual_names
 enable_terminal_setup
+sort_gitconfig
 enable_services
 skip_address_probe
 mask_what_cannot_work
