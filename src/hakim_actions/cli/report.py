@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from hakim_actions.errors import ConfigurationError, HakimError
-from hakim_actions.system import actions
+from hakim_actions.system import actions, units
 from hakim_actions.system.progress import Progress
 
 
@@ -48,11 +48,7 @@ def as_json(document: Any) -> None:
 
 def size(count: int) -> str:
     """Return *count* bytes as people read it, in powers of 1000 like disks and downloads."""
-    if count < 1000:
-        return f"{count} B"
-    units = ("kB", "MB", "GB", "TB")
-    power = min(len(str(count)) - 1, 3 * len(units)) // 3
-    return f"{count / 1000**power:.1f} {units[power - 1]}"
+    return units.size(count)
 
 
 def duration(seconds: float) -> str:

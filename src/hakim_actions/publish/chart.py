@@ -7,7 +7,7 @@ from typing import Final
 
 from hakim_actions.debian import DEFAULT_ARCH, DEFAULT_RELEASE
 from hakim_actions.index import Index
-from hakim_actions.publish import units
+from hakim_actions.system import units
 
 _WIDTH: Final = 960
 _HEIGHT: Final = 340

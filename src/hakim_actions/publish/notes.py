@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from hakim_actions.index import Index, IndexEntry
-from hakim_actions.publish import units
 from hakim_actions.publish.diff import Change, Difference, ImageDiff, counts
+from hakim_actions.system import units
 
 #: GitHub takes 125000 characters; the rest is for its own notes and our marker.
 MAX_NOTES: Final = 110_000

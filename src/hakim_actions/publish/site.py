@@ -16,8 +16,9 @@ from typing import Final
 
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.index import Index, IndexEntry
-from hakim_actions.publish import chart, units, versions
+from hakim_actions.publish import chart, versions
 from hakim_actions.publish.diff import compare, counts, of_index
+from hakim_actions.system import units
 
 TITLE: Final = "Hakim images"
 _ROLES: Final = {"metadata": "metadata", "manifest": "manifest", "sbom": "SBOM"}
