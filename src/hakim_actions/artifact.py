@@ -137,12 +137,12 @@ class Check:
 class Manifest:
     """What is in an image, from what it was made, how long it took, and what was proven.
 
-    ``epoch`` is the time that file times were clamped to (seconds since 1970), ``content_key``
-    the hash of everything that the image was made from, ``phases`` are seconds by name,
-    ``packages`` maps Debian packages (``name:arch`` where foreign) to versions, ``tools`` maps
-    what did not come from Debian to versions, ``missing`` names tools that the image should have
-    and has not (``--allow-missing``), ``unpacked_bytes`` is the size of the tar without xz, and
-    ``largest`` the installed size in bytes of the packages that take most.
+    ``epoch`` is the time of the commit (seconds since 1970), ``content_key`` the hash of everything
+    that the image was made from, ``phases`` are seconds by name, ``packages`` maps Debian packages
+    (``name:arch`` where foreign) to versions, ``tools`` maps what did not come from Debian to
+    versions, ``missing`` names tools that the image should have and has not (``--allow-missing``),
+    ``unpacked_bytes`` is the size of the tar without xz, and ``largest`` the installed size in
+    bytes of the packages that take most.
     """
 
     variant: str

@@ -20,7 +20,7 @@ from hakim_actions.artifact import ArtifactName
 from hakim_actions.errors import ConfigurationError
 
 #: Raised by one when the same root file system is packed into other bytes than before.
-PACKING: Final = 1
+PACKING: Final = 2
 
 _DEFINITION: Final = "hakim.yaml"
 _VARIANTS: Final = "variants.yaml"

@@ -12,6 +12,9 @@ class Release:
 
     codename: str
     number: str
+    #: When it came out, in seconds since 1970. No file in an image is younger: times that a build
+    #: leaves depend on when it ran, and Debian's own files are told apart by their versions.
+    released: int
     #: Proxmox's unmanaged mode injects no credentials, so these images bring root's first password.
     bootstrap_password: bool
 
@@ -28,8 +31,18 @@ class Architecture:
 RELEASES: Final = {
     release.codename: release
     for release in (
-        Release(codename="trixie", number="13", bootstrap_password=True),
-        Release(codename="bookworm", number="12", bootstrap_password=False),
+        Release(
+            codename="trixie",
+            number="13",
+            released=1_754_697_600,  # 2025-08-09, https://www.debian.org/News/2025/20250809
+            bootstrap_password=True,
+        ),
+        Release(
+            codename="bookworm",
+            number="12",
+            released=1_686_355_200,  # 2023-06-10, https://www.debian.org/News/2023/20230610
+            bootstrap_password=False,
+        ),
     )
 }
 ARCHITECTURES: Final = {

@@ -11,7 +11,7 @@ import click
 from hakim_actions import debian
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
-from hakim_actions.cli import elevate, report
+from hakim_actions.cli import build_report, elevate, report
 from hakim_actions.cli.main import App
 from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError
@@ -19,7 +19,6 @@ from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, 
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
-from hakim_actions.system import actions
 from hakim_actions.system.git import revision
 from hakim_actions.system.progress import Progress
 
@@ -152,7 +151,7 @@ def command(
         results, failures = _build_each(names, options, progress, app)
     if cached:
         cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
-    _tell(results, failures, app, as_json=as_json)
+    build_report.tell(results, failures, app, as_json=as_json)
     return BuildError.exit_code if failures else 0
 
 
@@ -225,98 +224,3 @@ def _build_each(
         else:
             elevate.give_back(results[-1].folder, env=app.env)
     return results, failures
-
-
-def _tell(
-    results: Sequence[Built],
-    failures: dict[ArtifactName, HakimError],
-    app: App,
-    *,
-    as_json: bool,
-) -> None:
-    for result in results:
-        _set_outputs(result, app)
-    actions.append_summary(app.env, _markdown(results, failures))
-    if as_json:
-        failed = [{"name": name.stem, "error": str(error)} for name, error in failures.items()]
-        report.as_json([*(_document(result) for result in results), *failed])
-    elif len(results) + len(failures) == 1:
-        click.echo(_summary(results[0]))
-    else:
-        click.echo(_table(results, failures))
-
-
-def _document(result: Built) -> dict[str, object]:
-    name = result.manifest.name
-    return {
-        "name": name.stem,
-        "artifact": str(result.folder / name.archive),
-        "manifest": str(result.folder / name.manifest),
-        "sha256": result.archive.sha256,
-        "size": result.archive.size,
-        "seconds": result.seconds,
-        "phases": dict(result.manifest.phases),
-    }
-
-
-def _summary(result: Built) -> str:
-    manifest = result.manifest
-    phases = ", ".join(
-        f"{name} {report.duration(seconds)}" for name, seconds in manifest.phases.items()
-    )
-    unpacked = report.size(manifest.unpacked_bytes)
-    rows = (
-        ("artifact", str(result.folder / manifest.name.archive)),
-        ("size", f"{report.size(result.archive.size)}, {unpacked} unpacked"),
-        ("sha256", result.archive.sha256),
-        ("packages", str(len(manifest.packages))),
-        ("proven", f"{len(manifest.checks)} checks, booted in LXC"),
-        ("time", f"{report.duration(result.seconds)} ({phases})"),
-    )
-    lines = [f"{manifest.name.stem} is ready."]
-    return "\n".join([*lines, *(f"  {key:<9} {value}" for key, value in rows)])
-
-
-def _table(results: Sequence[Built], failures: dict[ArtifactName, HakimError]) -> str:
-    """Return one line an image: what it is, or why it is not there."""
-    lines = [f"{'image':<28} {'size':>9} {'packages':>8} {'checks':>6} {'time':>13}  sha256"]
-    for result in results:
-        manifest = result.manifest
-        lines.append(
-            f"{manifest.name.stem:<28} {report.size(result.archive.size):>9}"
-            f" {len(manifest.packages):>8} {len(manifest.checks):>6}"
-            f" {report.duration(result.seconds):>13}  {result.archive.sha256[:16]}…"
-        )
-    lines += [f"{name.stem:<28} FAILED: {error}" for name, error in failures.items()]
-    return "\n".join(lines)
-
-
-def _markdown(results: Sequence[Built], failures: dict[ArtifactName, HakimError]) -> str:
-    """Return the summary of the job: a table, and where the time of each image went."""
-    lines = ["| Image | Size | Packages | Checks | Time |", "| --- | ---: | ---: | ---: | ---: |"]
-    for result in results:
-        manifest = result.manifest
-        lines.append(
-            f"| {manifest.name.stem} | {report.size(result.archive.size)} |"
-            f" {len(manifest.packages)} | {len(manifest.checks)} |"
-            f" {report.duration(result.seconds)} |"
-        )
-    lines += [f"| {name.stem} | failed | | | |" for name in failures]
-    for result in results:
-        phases = {name: seconds for name, seconds in result.manifest.phases.items() if seconds > 0}
-        lines += ["", "```mermaid", f"pie showData title Seconds of {result.manifest.name.stem}"]
-        lines += [f'  "{name}" : {seconds:.1f}' for name, seconds in phases.items()]
-        lines += ["```"]
-    return "\n".join(lines)
-
-
-def _set_outputs(result: Built, app: App) -> None:
-    name: ArtifactName = result.manifest.name
-    for key, value in (
-        ("artifact", str(result.folder / name.archive)),
-        ("manifest", str(result.folder / name.manifest)),
-        ("sha256", result.archive.sha256),
-        ("size", str(result.archive.size)),
-        ("duration", str(result.seconds)),
-    ):
-        actions.set_output(app.env, key, value)

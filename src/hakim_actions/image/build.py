@@ -9,6 +9,7 @@ from pathlib import Path
 from hakim_actions.artifact import ArtifactName, Check, FileRecord, Manifest
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
+from hakim_actions.debian import release_named
 from hakim_actions.image import delivery, distrobuilder, mirror, sbom, tools
 from hakim_actions.image.boot import BootFailedError, boot_test
 from hakim_actions.image.inventory import Inventory
@@ -141,7 +142,7 @@ class _Run:
         report = pack_tar(
             rootfs.tar,
             self.staged / name.archive,
-            epoch=options.revision.epoch,
+            epoch=release_named(name.release).released,
             level=options.level,
             store=options.pieces,
         )
