@@ -16,7 +16,7 @@ TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git jq \
 	libarchive-tools skopeo zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help setup-build build test e2e e2e-all lint format bench clean system-build system-test distrobuilder
+.PHONY: help setup-build build test e2e e2e-all lint format bench docs clean system-build system-test distrobuilder
 
 help: ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,10 +46,10 @@ test: $(VENV)/.dev system-test ## Run all tests that need no root and no image.
 	$(PYTHON) -m pytest -m "not e2e"
 
 e2e: setup-build system-test ## Build real images and boot them (root).
-	$(PYTHON) -m pytest -m "e2e and not every_variant" tests/e2e
+	$(PYTHON) -m pytest --timeout 1800 -m "e2e and not every_variant" tests/e2e
 
 e2e-all: setup-build system-test ## Likewise, with every variant and the minimal example under act.
-	$(PYTHON) -m pytest -m e2e tests/e2e tests/integration/test_act.py
+	$(PYTHON) -m pytest --timeout 1800 -m e2e tests/e2e tests/integration/test_act.py
 
 lint: $(VENV)/.dev ## Check the style, types, layers, scripts and definitions.
 	$(VENV)/bin/ruff check
@@ -65,6 +65,9 @@ format: $(VENV)/.dev ## Bring the sources into their form.
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 	git ls-files -z '*.sh' '.ci/run' | xargs -0 $(VENV)/bin/shfmt --write
+
+docs: $(VENV)/.dev ## Write the reference pages that follow from the sources.
+	for page in actions commands; do $(PYTHON) "scripts/$${page}_page.py" || exit; done
 
 bench: $(VENV)/.dev ## Measure; every number is a ratio of two things in one run.
 	for benchmark in benchmarks/*.py; do $(PYTHON) "$$benchmark" || exit; done

@@ -1,6 +1,7 @@
 """What every test shares: no way out to the real world but through what a test asks for."""
 
 import os
+import signal
 import stat
 import textwrap
 from collections.abc import Callable
@@ -12,6 +13,10 @@ from hypothesis import settings
 # The same examples in every run, however slow the machine: a test needs no luck.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
+
+# A shell starts what runs in its background with Ctrl-C ignored, and children inherit that: the
+# commands that tests interrupt would never notice.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FakeProgram = Callable[[str, str], Path]
 
