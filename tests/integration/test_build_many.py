@@ -101,7 +101,8 @@ def test_all_variants_stand_on_one_layer_made_in_this_run(run: Run, tmp_path: Pa
     code, said, calls = run("--all")
 
     assert code == 0
-    assert calls == ["base", *ON_LAYER]
+    assert calls[0] == "base"
+    assert sorted(calls[1:]) == sorted(ON_LAYER)
     for variant in VARIANTS:
         assert f"hakim-{variant}-trixie-amd64 " in said
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["work"]
@@ -111,7 +112,7 @@ def test_all_variants_stand_on_one_layer_made_in_this_run(run: Run, tmp_path: Pa
 def test_from_scratch_bootstraps_every_variant(run: Run) -> None:
     _, _, calls = run("--all", "--from-scratch")
 
-    assert calls == list(VARIANTS)
+    assert sorted(calls) == sorted(VARIANTS)
 
 
 def test_a_cached_layer_is_used_by_the_next_run(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError
 from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
 from hakim_actions.image.build import BuildOptions, Built, build
+from hakim_actions.image.many import Outcome, build_many
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
 from hakim_actions.system.git import revision
-from hakim_actions.system.progress import Progress
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -146,9 +146,8 @@ def command(
     )
     distrobuilder.validate(project.definition, env=app.env)
     store = layers.LayerStore(folder=cache_dir / "layers", max_age_days=max_layer_age)
-    progress = report.progress_for(app.env, quiet=as_json)
     with _stores(options, store if cached else None, names, from_scratch=from_scratch) as options:
-        results, failures = _build_each(names, options, progress, app)
+        results, failures = _build_each(names, options, app, quiet=as_json)
     if cached:
         cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
     build_report.tell(results, failures, app, as_json=as_json)
@@ -186,7 +185,7 @@ def _stores(
     *,
     from_scratch: bool,
 ) -> Iterator[BuildOptions]:
-    """Give the builds a store of base layers and downloads: the cache, or one of this run alone.
+    """Give the builds stores of layers, pieces and downloads: the cache, or some of this run alone.
 
     A single image without the cache is faster from scratch than on a layer made for it.
     """
@@ -196,7 +195,11 @@ def _stores(
     own = options.work_dir / f"run-{os.getpid()}"
     options = replace(options, downloads=own)
     if len(names) > 1 and not from_scratch:
-        options = replace(options, layers=layers.LayerStore(folder=own / "layers"))
+        options = replace(
+            options,
+            layers=layers.LayerStore(folder=own / "layers"),
+            pieces=PieceStore(own / "pieces"),
+        )
     try:
         yield options
     finally:
@@ -204,23 +207,28 @@ def _stores(
 
 
 def _build_each(
-    names: Sequence[ArtifactName], options: BuildOptions, progress: Progress, app: App
+    names: Sequence[ArtifactName], options: BuildOptions, app: App, *, quiet: bool
 ) -> tuple[list[Built], dict[ArtifactName, HakimError]]:
-    """Build *names*, the base first; one that fails does not stop the others.
-
-    A single image raises its own error.
-    """
+    """Build *names*; one that fails does not stop the others. A single image raises its error."""
+    progress = report.progress_for(app.env, quiet=quiet)
+    progress.note(f"Building version {options.revision.version}")
+    outcomes: Iterable[tuple[ArtifactName, Outcome]]
+    if len(names) == 1:
+        outcomes = [(names[0], build(names[0], options, progress))]
+    else:
+        outcomes = build_many(
+            names,
+            options,
+            alone=progress,
+            beside=lambda name: report.SharedProgress(name.variant, app.env),
+        )
     results: list[Built] = []
     failures: dict[ArtifactName, HakimError] = {}
-    for name in sorted(names, key=lambda name: name.variant != "base"):
-        progress.note(f"Building {name.stem}, version {options.revision.version}")
-        try:
-            results.append(build(name, options, progress))
-        except HakimError as error:
-            if len(names) == 1:
-                raise
-            failures[name] = error
-            report.error(error, env=app.env)
+    for name, outcome in outcomes:
+        if isinstance(outcome, Built):
+            results.append(outcome)
+            elevate.give_back(outcome.folder, env=app.env)
         else:
-            elevate.give_back(results[-1].folder, env=app.env)
+            failures[name] = outcome
+            report.error(outcome, env=app.env)
     return results, failures

@@ -98,6 +98,41 @@ class PlainProgress:
         click.echo(text, err=True)
 
 
+class SharedProgress:
+    """Plain lines on stderr for one of several builds side by side, each with its name in front.
+
+    Lines of child programs are left to the log of the build: nobody reads two at once. Groups of a
+    workflow's log would end each other, so there are none.
+    """
+
+    def __init__(self, name: str, env: Mapping[str, str]) -> None:
+        """Put *name* in front."""
+        self._name = name
+        self._inside = actions.inside(env)
+
+    @contextmanager
+    def phase(self, title: str) -> Iterator[None]:
+        """Print how long the block took."""
+        start = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self._say(f"{title}: failed")
+            raise
+        self._say(f"{title}: {duration(time.monotonic() - start)}")
+
+    def line(self, text: str) -> None:
+        """Drop *text*."""
+
+    def note(self, text: str) -> None:
+        """Print *text*, which may quote a child program."""
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        named = "\n".join(f"[{self._name}] {line}" for line in text.splitlines())
+        click.echo(actions.stopped(named) if self._inside else named, err=True)
+
+
 class ActionsProgress:
     """A group a phase in the log of a workflow, always closed; children cannot give commands."""
 

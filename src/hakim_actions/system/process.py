@@ -1,6 +1,7 @@
 """The one way to start another program."""
 
 import contextlib
+import ctypes
 import os
 import shlex
 import shutil
@@ -29,6 +30,8 @@ _KEPT: Final = (
     "https_proxy",
     "no_proxy",
 )
+
+_PR_SET_PDEATHSIG: Final = 1
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -92,6 +95,14 @@ def bound(argv: Sequence[StrPath]) -> list[StrPath]:
         *("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--"),
         *argv,
     ]
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the kernel send *number* to this process when its parent ends, however that ends.
+
+    https://www.man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def run(

@@ -1,0 +1,147 @@
+"""Builds several images side by side: the base first, then as many at once as the machine carries.
+
+Each image that is built beside others has a process of its own. So one that fails, or that the
+kernel kills for its memory, takes no other with it, and a signal ends every build the way it ends
+a single one.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from hakim_actions.artifact import ArtifactName
+from hakim_actions.errors import BuildError, HakimError
+from hakim_actions.image import preflight
+from hakim_actions.image.build import BuildOptions, Built, build
+from hakim_actions.system import files, process
+from hakim_actions.system.progress import Progress
+
+#: Memory of one build in bytes: packing's 400 MiB, and what apt, dpkg and the boot test need.
+MEMORY_NEEDED: Final = 1_500_000_000
+_BASE: Final = "base"
+_MEMINFO: Final = Path("/proc/meminfo")
+
+Outcome: TypeAlias = Built | HakimError
+ProgressOf: TypeAlias = Callable[[ArtifactName], Progress]
+
+
+def workers(images: int, *, work_dir: Path) -> int:
+    """Return how many of *images* this machine builds at once, by processors, memory and disk."""
+    by_memory = _available_memory() // MEMORY_NEEDED
+    by_disk = files.free_bytes(work_dir) // preflight.DISK_NEEDED_ELSE
+    return max(1, min(images, len(os.sched_getaffinity(0)), by_memory, by_disk))
+
+
+def _available_memory() -> int:
+    """Return how many bytes programs can have without swapping, as the kernel estimates it."""
+    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text("ascii"), re.MULTILINE)
+    return int(match[1]) << 10 if match else 0
+
+
+def build_many(
+    names: Sequence[ArtifactName],
+    options: BuildOptions,
+    *,
+    alone: Progress,
+    beside: ProgressOf,
+) -> Iterator[tuple[ArtifactName, Outcome]]:
+    """Build *names* and give what became of each as it ends; no failure ends the others.
+
+    The base comes first, because its layer is what the others stand on; when it fails, they are
+    not tried. *alone* listens to an image that nothing runs beside, *beside* gives the listener
+    of one of several.
+    """
+    bases = [name for name in names if name.variant == _BASE]
+    others = [name for name in names if name.variant != _BASE]
+    failed = False
+    for name in bases:
+        outcome = _tried(name, options, alone)
+        failed = failed or isinstance(outcome, HakimError)
+        yield name, outcome
+    if failed and options.layers is not None:
+        msg = "Not built: it stands on the base image, which failed."
+        yield from ((name, BuildError(msg)) for name in others)
+        return
+    count = workers(len(others), work_dir=options.work_dir)
+    if count == 1:
+        yield from ((name, _tried(name, options, alone)) for name in others)
+    else:
+        yield from _side_by_side(others, count, lambda name: build(name, options, beside(name)))
+
+
+def _tried(name: ArtifactName, options: BuildOptions, progress: Progress) -> Outcome:
+    try:
+        return build(name, options, progress)
+    except HakimError as error:
+        return error
+
+
+def _side_by_side(
+    names: Sequence[ArtifactName], count: int, work: Callable[[ArtifactName], Built]
+) -> Iterator[tuple[ArtifactName, Outcome]]:
+    """Run *work* for each of *names* in a process of its own, *count* at once."""
+    waiting = list(names)
+    running: dict[Connection, tuple[ArtifactName, BaseProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < count:
+                name = waiting.pop(0)
+                receiver, child = _start(name, work)
+                running[receiver] = name, child
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)  # noqa: S101 - narrows what wait() declares
+                name, child = running.pop(ready)
+                yield name, _outcome(name, ready, child)
+    finally:
+        for _, child in running.values():
+            child.terminate()
+        for _, child in running.values():
+            child.join()
+
+
+def _start(
+    name: ArtifactName, work: Callable[[ArtifactName], Built]
+) -> tuple[Connection, BaseProcess]:
+    # A forked child has what this process has read and checked; nothing is passed but the result.
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(name, work, sender), name=name.stem)
+    child.start()
+    sender.close()
+    return receiver, child
+
+
+def _child(name: ArtifactName, work: Callable[[ArtifactName], Built], sender: Connection) -> None:
+    """Send what became of *name*: the built image, or message and hint of its error."""
+    # Ctrl-C reaches the parent, too, which then ends its children in one way only.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.end_with_parent(signal.SIGTERM)
+    try:
+        sender.send(work(name))
+    except HakimError as error:
+        sender.send((error.message, error.hint))
+    except Exception as error:  # noqa: BLE001 - a bug in one build is the failure of one image
+        sender.send((f"Unexpected {type(error).__name__}: {error}", "This is a bug."))
+    except BaseException:  # noqa: BLE001 - a signal unwound the build; the parent knows of it
+        os._exit(128 + signal.SIGTERM)
+
+
+def _outcome(name: ArtifactName, receiver: Connection, child: BaseProcess) -> Outcome:
+    try:
+        sent: Built | tuple[str, str] = receiver.recv()
+    except EOFError:
+        child.join()
+        code = child.exitcode or 0
+        how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        msg = f"The build of {name.stem} was ended by {how}."
+        return BuildError(msg, hint="SIGKILL is often the kernel, out of memory; see dmesg.")
+    finally:
+        receiver.close()
+    child.join()
+    return sent if isinstance(sent, Built) else BuildError(sent[0], hint=sent[1])
