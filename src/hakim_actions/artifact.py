@@ -134,15 +134,30 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Archive:
+    """A Debian archive at a moment: the sha256 of each suite's signed InRelease file.
+
+    As long as the digests stay, every package of the archive is the same. ``mirror`` and
+    ``security`` are the URLs it was read from, ``date`` is the youngest that an InRelease names,
+    in seconds since 1970.
+    """
+
+    mirror: str
+    security: str
+    date: int
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What is in an image, from what it was made, how long it took, and what was proven.
 
     ``epoch`` is the time of the commit (seconds since 1970), ``content_key`` the hash of everything
     that the image was made from, ``phases`` are seconds by name, ``packages`` maps Debian packages
-    (``name:arch`` where foreign) to versions, ``tools`` maps what did not come from Debian to
-    versions, ``missing`` names tools that the image should have and has not (``--allow-missing``),
-    ``unpacked_bytes`` is the size of the tar without xz, and ``largest`` the installed size in
-    bytes of the packages that take most.
+    (``name:arch`` where foreign) to versions, ``archive`` is where they came from, ``tools`` maps
+    what did not come from Debian to versions, ``missing`` names tools that the image should have
+    and has not (``--allow-missing``), ``unpacked_bytes`` is the size of the tar without xz, and
+    ``largest`` the installed size in bytes of the packages that take most.
     """
 
     variant: str
@@ -155,8 +170,10 @@ class Manifest:
     files: tuple[FileRecord, ...]
     packages: Mapping[str, str]
     content_key: str = ""
+    archive: Archive | None = None
     tools: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    level: int = 6
     unpacked_bytes: int = 0
     largest: Mapping[str, int] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
@@ -184,6 +201,8 @@ class Manifest:
                 raise VerificationError(msg, hint="Use the hakim-actions that built the image.")
             del document["name"]
             document["files"] = tuple(FileRecord(**record) for record in document["files"])
+            if document.get("archive"):
+                document["archive"] = Archive(**document["archive"])
             document["missing"] = tuple(document["missing"])
             document["checks"] = tuple(Check(**check) for check in document["checks"])
             return cls(**document)

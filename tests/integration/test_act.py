@@ -199,7 +199,7 @@ REPLACED = {
     "src/hakim_actions/image/rules_archive.py": "MIN_COMPRESSED = MIN_RAW = 0",
     "src/hakim_actions/image/mirror.py": """
 def read_archive(*_, **__):
-    return Archive(mirror="stood in for", digests={})
+    return Archive(mirror="stood in for", security="", date=0, digests={})
 """,
     "src/hakim_actions/image/build.py": """
 def boot_test(*_, **__):

@@ -20,7 +20,7 @@ import pytest
 from conftest import FakeProgram
 from rootfs import EPOCH, file, make_rootfs_tar
 
-from hakim_actions.artifact import ArtifactName, Check, Manifest, parse_sums
+from hakim_actions.artifact import Archive, ArtifactName, Check, Manifest, parse_sums
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError, VerificationError
@@ -28,7 +28,6 @@ from hakim_actions.image import build as build_module
 from hakim_actions.image import mirror, rules_archive
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.inventory import Inventory
-from hakim_actions.image.mirror import Archive
 from hakim_actions.image.verify import verify_paths
 from hakim_actions.system import files
 from hakim_actions.system.git import Revision
@@ -90,7 +89,11 @@ def bench(tmp_path: Path, program: FakeProgram, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rules_archive, "MIN_RAW", 0)
     boots: list[Path] = []
     monkeypatch.setattr(build_module, "boot_test", fake_boot(boots))
-    monkeypatch.setattr(mirror, "read_archive", lambda *_, **__: Archive(mirror="m", digests={}))
+    monkeypatch.setattr(
+        mirror,
+        "read_archive",
+        lambda *_, **__: Archive(mirror="m", security="s", date=0, digests={}),
+    )
     options = BuildOptions(
         project=Project(root=ROOT),
         catalog=Catalog.load(Project(root=ROOT).variants),
@@ -307,7 +310,7 @@ from hakim_actions.content import Sources
 from hakim_actions.cli import main as cli
 from hakim_actions.image import build as b, mirror, rules_archive
 from hakim_actions.image.inventory import Inventory
-from hakim_actions.image.mirror import Archive
+from hakim_actions.artifact import Archive
 from hakim_actions.system.git import Revision
 from hakim_actions.system.progress import Silent
 from hakim_actions.artifact import ArtifactName
@@ -317,7 +320,7 @@ def hang(*_, **__):
     Path({mark!r}).touch()
     time.sleep(60)
 
-mirror.read_archive = lambda *_, **__: Archive(mirror="m", digests={{}})
+mirror.read_archive = lambda *_, **__: Archive(mirror="m", security="s", date=0, digests={{}})
 b.boot_test = hang
 rules_archive.MIN_COMPRESSED = rules_archive.MIN_RAW = 0
 if {phase!r} == "pack":

@@ -129,7 +129,7 @@ class Machine:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     machine = Machine(tmp_path)
     monkeypatch.setattr(sandbox, "CGROUP_ROOT", machine.cgroups)
-    monkeypatch.setattr(boot, "_refuse_foreign", lambda *_args, **_options: None)
+    monkeypatch.setattr(boot, "refuse_foreign", lambda *_args, **_options: None)
     monkeypatch.setattr(boot, "_is_root", lambda: True)
     monkeypatch.setattr(os, "chown", lambda *_args: None)
     monkeypatch.setattr(container, "STOP_SECONDS", 1.0)
@@ -380,7 +380,7 @@ def test_a_foreign_image_needs_an_emulator_that_containers_can_use(
         (tmp_path / "qemu-aarch64").write_text("\n".join(lines))
 
     def refuse() -> None:
-        boot._refuse_foreign(architecture_named("arm64"), machine="x86_64", binfmt=tmp_path)
+        boot.refuse_foreign(architecture_named("arm64"), machine="x86_64", binfmt=tmp_path)
 
     if is_refused:
         with pytest.raises(
@@ -390,7 +390,7 @@ def test_a_foreign_image_needs_an_emulator_that_containers_can_use(
         assert "qemu-user-static" in caught.value.hint
     else:
         refuse()
-    boot._refuse_foreign(architecture_named("amd64"), machine="x86_64", binfmt=tmp_path)
+    boot.refuse_foreign(architecture_named("amd64"), machine="x86_64", binfmt=tmp_path)
 
 
 INTERRUPTED = """

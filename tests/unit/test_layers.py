@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hakim_actions.artifact import ArtifactName
+from hakim_actions.artifact import Archive, ArtifactName
 from hakim_actions.content import Sources
 from hakim_actions.image.layers import LayerStore, layer_key
-from hakim_actions.image.mirror import Archive
 
 KEY = "a" * 64
 DAY = 86_400
@@ -96,7 +95,9 @@ def test_a_second_maker_waits_for_the_first(store: LayerStore) -> None:
 
 NAME = ArtifactName("php", "trixie", "amd64")
 SOURCES = Sources.of([("hakim.yaml", b"packages: {sets: [{packages: [git]}]}")])
-ARCHIVE = Archive(mirror="http://m", digests={"trixie": "1", "trixie-security": "1"})
+ARCHIVE = Archive(
+    mirror="http://m", security="http://s", date=0, digests={"trixie": "1", "trixie-security": "1"}
+)
 
 
 def key(
@@ -115,7 +116,12 @@ def test_all_variants_share_the_layer_of_their_release_and_architecture() -> Non
 
 
 def test_a_layer_of_other_packages_sources_or_tools_has_another_key() -> None:
-    newer = Archive(mirror="http://m", digests={"trixie": "1", "trixie-security": "2"})
+    newer = Archive(
+        mirror="http://m",
+        security="http://s",
+        date=0,
+        digests={"trixie": "1", "trixie-security": "2"},
+    )
     other = Sources.of([("hakim.yaml", b"packages: {sets: [{packages: [jq]}]}")])
 
     assert len({key(), key(archive=newer), key(sources=other), key(distrobuilder="3.4")}) == 4

@@ -1,5 +1,6 @@
 """Before anything is touched, everything that is missing is named, with what installs it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,19 @@ def machine(program: FakeProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(preflight, "KEYRING", keyring)
     monkeypatch.setattr(preflight, "boot_programs", dict)
     monkeypatch.setattr(files, "free_bytes", lambda _: 100 * 10**9)
+    monkeypatch.setattr(preflight, "BINFMT", tmp_path)
     return folder
 
 
-def problems(machine: Path, variant: str = "base", release: str = "trixie") -> str:
+def problems(
+    machine: Path, variant: str = "base", release: str = "trixie", arch: str = "amd64"
+) -> str:
     """Return all problems; only the fake programs are on PATH, besides those of the shell."""
     env = {"PATH": f"{machine}:/usr/bin:/bin"}
     try:
-        preflight.check_build(variants=[variant], release=release, work_dir=machine, env=env)
+        preflight.check_build(
+            variants=[variant], release=release, arch=arch, work_dir=machine, env=env
+        )
     except ConfigurationError as error:
         return "\n".join(error.problems)
     return ""
@@ -39,6 +45,14 @@ def problems(machine: Path, variant: str = "base", release: str = "trixie") -> s
 
 def test_a_ready_machine_has_no_problems(machine: Path) -> None:
     assert problems(machine) == ""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="speaks of an amd64 machine")
+def test_an_image_that_this_machine_cannot_run_is_refused_before_it_is_built(machine: Path) -> None:
+    found = problems(machine, arch="arm64")
+
+    assert "This x86_64 machine cannot run the programs of an arm64 image" in found
+    assert "qemu-user-static" in found
 
 
 def test_everything_that_is_missing_is_named_at_once(

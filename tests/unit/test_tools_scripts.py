@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "distrobuilder/scripts/actions/post-packages.sh"
 
 
-def function(name: str) -> str:
-    """Return the text of a function of the script, which itself runs when it is read."""
+def function(name: str, script: Path = SCRIPT) -> str:
+    """Return the text of a function of *script*, which itself runs when it is read."""
     pattern = rf"^{name}\(\) \{{.*?^\}}$"
-    match = re.search(pattern, SCRIPT.read_text(), re.MULTILINE | re.DOTALL)
+    match = re.search(pattern, script.read_text(), re.MULTILINE | re.DOTALL)
     assert match is not None
     return match[0]
 
@@ -60,3 +60,37 @@ def test_the_tools_are_the_first_file_that_is_copied() -> None:
     assert first["path"] == "/usr/local/lib/hakim-build/"
     assert not {"variants", "releases", "architectures"} & set(first)
     assert "BUILD=/usr/local/lib/hakim-build\n" in SCRIPT.read_text()
+
+
+SOURCES = """Types: deb
+URIs: {main}
+Suites: trixie trixie-updates
+
+Types: deb
+URIs: {security}
+Suites: trixie-security
+"""
+
+
+def test_an_image_from_a_snapshot_names_the_mirrors_of_the_first_build(tmp_path: Path) -> None:
+    """In every file, those that variants add, too; another vendor's address stays."""
+    snapshot = {"main": "http://s.test/d/1", "security": "http://s.test/d-security/1"}
+    (tmp_path / "debian.sources").write_text(SOURCES.format(**snapshot))
+    (tmp_path / "backports.sources").write_text(f"URIs: {snapshot['main']}\n")
+    (tmp_path / "vendor.sources").write_text("URIs: http://vendor.test/d/1\n")
+    text = function("name_mirrors", SCRIPT.with_name("post-files.sh"))
+    script = f"set -euo pipefail\n{text.replace('/etc/apt/sources.list.d', str(tmp_path))}"
+    run = ["bash", "-c", f"{script}\nname_mirrors"]
+
+    subprocess.run(run, check=True, env={"PATH": "/usr/bin:/bin"})
+    assert "s.test" in (tmp_path / "debian.sources").read_text()
+    names = {
+        "HAKIM_NAMED_MIRROR": "http://m.test/debian",
+        "HAKIM_NAMED_SECURITY_MIRROR": "http://m.test/debian-security",
+    }
+    subprocess.run(run, check=True, env={"PATH": "/usr/bin:/bin", **names})
+
+    expected = SOURCES.format(main="http://m.test/debian", security="http://m.test/debian-security")
+    assert (tmp_path / "debian.sources").read_text() == expected
+    assert (tmp_path / "backports.sources").read_text() == "URIs: http://m.test/debian\n"
+    assert (tmp_path / "vendor.sources").read_text() == "URIs: http://vendor.test/d/1\n"

@@ -12,6 +12,15 @@ remove_build_settings() {
   rm -f /etc/apt/apt.conf.d/99hakim-build /etc/dpkg/dpkg.cfg.d/hakim-build
 }
 
+# A build from a snapshot of the archive names the mirrors that the first build was made from.
+name_mirrors() {
+  local folder=/etc/apt/sources.list.d mirror security
+  [[ -n ${HAKIM_NAMED_MIRROR:-} ]] || return 0
+  { read -r mirror && read -r security; } < <(sed -n 's/^URIs: //p' "$folder/debian.sources")
+  sed -i "s|^URIs: $mirror$|URIs: $HAKIM_NAMED_MIRROR|
+    s|^URIs: $security$|URIs: $HAKIM_NAMED_SECURITY_MIRROR|" "$folder"/*.sources
+}
+
 # Each container makes its own at first boot. machine-id stays as an empty file: systemd fills
 # it, and does not take the container for one that has no configuration yet.
 remove_identity() {
@@ -49,6 +58,7 @@ fix_password_days() {
 
 record_commit
 remove_build_settings
+name_mirrors
 remove_identity
 remove_caches_and_logs
 remove_unread_documentation

@@ -13,6 +13,9 @@ APT::Install-Recommends "false";
 Dpkg::Use-Pty "0";
 CONF
   echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/hakim-build
+  # A snapshot of the archive is signed, and older than its signature may be on a mirror.
+  [[ -z ${HAKIM_NAMED_MIRROR:-} ]] \
+    || echo 'Acquire::Check-Valid-Until "false";' >>/etc/apt/apt.conf.d/99hakim-build
 }
 
 # Writes debian.sources from the line that debootstrap left: the same mirror, and the security

@@ -13,6 +13,7 @@ from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import build_report, elevate, report
 from hakim_actions.cli.main import App
+from hakim_actions.cli.reproduction import rebuild_and_compare
 from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError
 from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
@@ -73,6 +74,11 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     help="Level of xz: 1 is fast, 9 is small.",
 )
 @click.option("--boot-timeout", default=120.0, show_default=True, help="Seconds to boot within.")
+@click.option(
+    "--check-reproducible",
+    is_flag=True,
+    help="Build each image a second time, from scratch, and list what differs.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def command(
@@ -96,6 +102,7 @@ def command(
     image_version: str,
     compression_level: int,
     boot_timeout: float,
+    check_reproducible: bool,
     as_json: bool,
 ) -> int:
     """Build an image, verify it, boot it, and leave it in the output folder.
@@ -142,12 +149,18 @@ def command(
         env=app.env,
     )
     preflight.check_build(
-        variants=variants, release=release, work_dir=options.work_dir, env=app.env
+        variants=variants,
+        release=release,
+        arch=arch,
+        work_dir=options.work_dir,
+        env=app.env,
     )
     distrobuilder.validate(project.definition, env=app.env)
     store = layers.LayerStore(folder=cache_dir / "layers", max_age_days=max_layer_age)
     with _stores(options, store if cached else None, names, from_scratch=from_scratch) as options:
         results, failures = _build_each(names, options, app, quiet=as_json)
+        if check_reproducible:
+            _build_again(results, options, app, quiet=as_json)
     if cached:
         cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
     build_report.tell(results, failures, app, as_json=as_json)
@@ -232,3 +245,15 @@ def _build_each(
             failures[name] = outcome
             report.error(outcome, env=app.env)
     return results, failures
+
+
+def _build_again(results: Sequence[Built], options: BuildOptions, app: App, *, quiet: bool) -> None:
+    """Prove *results* by building them again; raise VerificationError for what differs."""
+    progress = report.progress_for(app.env, quiet=quiet)
+    for result in results:
+        name = result.manifest.name
+        progress.note(f"Building {name.stem} a second time, from scratch")
+        archive = result.folder / name.archive
+        sha256 = result.archive.sha256
+        rebuild_and_compare(name, options, progress, app, sha256=sha256, first=archive)
+        progress.note(f"{name.stem} came out the same.")

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "prune": "Delete old versions of promoted templates.",
     "publish": "Publish artifacts as one release: complete, or not there.",
     "push-templates": "Push the Coder templates: validated, all or none, or back to the last.",
+    "reproduce": "Build an image again from its manifest, and prove that the bytes are the same.",
     "rollback": "Make an earlier version of the templates the current one again.",
     "site": "Write one static page over releases: images, sizes over time, packages, commands.",
     "tools": "Show or refresh the pins of tools.lock.",
@@ -58,9 +59,7 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"hakim_actions.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
-        for parameter in command.params:
-            if isinstance(parameter, click.Option):
-                _read_documented_variable(cmd_name, parameter)
+        _read_documented_variables(cmd_name, command)
         return command
 
     def resolve_command(
@@ -79,15 +78,21 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-def _read_documented_variable(command: str, option: click.Option) -> None:
-    """Let HAKIM_<COMMAND>_<OPTION> win over the other variables of *option*.
+def _read_documented_variables(path: str, command: click.Command) -> None:
+    """Let HAKIM_<COMMAND>_<OPTION> win over the other variables of each option of *command*.
 
     click's own automatic name has the parameter in it, which is not always the option's name.
     """
-    long = max(option.opts, key=len).removeprefix("--")
-    name = f"HAKIM_{command}_{long}".replace("-", "_").upper()
-    others = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
-    option.envvar = [name, *(other for other in others if other != name)]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            long = max(parameter.opts, key=len).removeprefix("--")
+            name = f"HAKIM_{path}_{long}".replace("-", "_").upper()
+            given = parameter.envvar
+            others = [given] if isinstance(given, str) else list(given or ())
+            parameter.envvar = [name, *(other for other in others if other != name)]
+    if isinstance(command, click.Group):
+        for name, subcommand in command.commands.items():
+            _read_documented_variables(f"{path}-{name}", subcommand)
 
 
 @click.group(

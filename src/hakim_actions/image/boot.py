@@ -45,7 +45,7 @@ _PROGRAMS: Final = {
     "xz": "xz-utils",
 }
 
-_BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
+BINFMT: Final = Path("/proc/sys/fs/binfmt_misc")
 
 #: Bytes beside the unpacked image: what the container writes, and the file system's own needs.
 _ROOM: Final = 256 * 2**20
@@ -108,7 +108,7 @@ def boot_test(
     name = ArtifactName.parse(artifact.name)
     release = release_named(name.release)
     _refuse_incapable(env)
-    _refuse_foreign(architecture_named(name.arch), machine=os.uname().machine, binfmt=_BINFMT)
+    refuse_foreign(architecture_named(name.arch), machine=os.uname().machine, binfmt=BINFMT)
     files.writable_folder(work_dir, option="--work-dir")
     _refuse_small(work_dir, _unpacked_bytes(artifact, env=env))
     on_step("preparing a private network")
@@ -220,7 +220,7 @@ def _refuse_incapable(env: Mapping[str, str]) -> None:
         raise ConfigurationError(msg, hint=" ".join(hints), problems=problems)
 
 
-def _refuse_foreign(arch: Architecture, *, machine: str, binfmt: Path) -> None:
+def refuse_foreign(arch: Architecture, *, machine: str, binfmt: Path) -> None:
     """Refuse an image whose programs neither this *machine* nor an emulator can run.
 
     The emulator has to be registered with flag F: its path does not exist in the container

@@ -1,12 +1,13 @@
 """From a name to a proven artifact: bootstrap, packages, pack, verify, boot, and then there."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hakim_actions.artifact import ArtifactName, Check, FileRecord, Manifest
+from hakim_actions.artifact import Archive, ArtifactName, Check, FileRecord, Manifest
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
 from hakim_actions.debian import release_named
@@ -80,7 +81,9 @@ def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Buil
         work_folder(options.work_dir / name.stem) as work,
         PhaseClock(progress) as clock,
     ):
-        run = _Run(name, options, clock, work=work, log=folder / name.build_log)
+        log = folder / name.build_log
+        log.write_text("")
+        run = _Run(name, options, clock, work=work, log=log)
         manifest = run.prove(run.pack(run.make_rootfs()))
         delivery.deliver(name, run.staged, folder)
     return Built(
@@ -89,6 +92,23 @@ def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Buil
         manifest=manifest,
         seconds=round(time.monotonic() - start, 3),
     )
+
+
+@contextlib.contextmanager
+def rebuilt(name: ArtifactName, options: BuildOptions, progress: Progress) -> Iterator[Path]:
+    """Build *name* once more, only to be compared, and give its ``.tar.xz`` for the block.
+
+    It is neither proven nor delivered. Raises BuildError or ConfigurationError.
+    """
+    folder = files.writable_folder(options.out / name.variant, option="--out")
+    with (
+        work_folder(options.work_dir / f"{name.stem}-again") as work,
+        PhaseClock(progress) as clock,
+    ):
+        run = _Run(name, options, clock, work=work, log=folder / name.build_log)
+        run.pack(run.make_rootfs())
+        clock.end()
+        yield run.staged / name.archive
 
 
 class _Run:
@@ -110,16 +130,16 @@ class _Run:
         self._log = log
         self._tool = distrobuilder.version(env=options.env) or ""
         self._layer_key = ""
+        self._archive: Archive | None = None
         self._tools: tools.Staged | None = None
         self.staged = work / "artifact"
         self.staged.mkdir()
-        log.write_text("")
 
     def make_rootfs(self) -> distrobuilder.Rootfs:
         """Bootstrap Debian, or start from a base layer, and install the variant."""
         options = self._options
         self._clock.start("mirror", "Ask the Debian mirror")
-        archive = mirror.read_archive(
+        self._archive = mirror.read_archive(
             options.mirror, self._name.release, proxy=options.apt_proxy, env=options.env
         )
         self._tools = self._stage_tools(self._name)
@@ -128,7 +148,7 @@ class _Run:
             self._layer_key = layer_key(
                 self._name,
                 sources=options.sources,
-                archive=archive,
+                archive=self._archive,
                 distrobuilder=self._tool,
                 missing=self._missing_in_base(),
             )
@@ -161,12 +181,14 @@ class _Run:
             commit=options.revision.commit,
             epoch=options.revision.epoch,
             distrobuilder=self._tool,
+            archive=self._archive,
             files=(archive, delivery.record(self.staged / name.metadata)),
             tools=self._tools.versions if self._tools else {},
             missing=self._tools.missing if self._tools else (),
             largest=details.largest(),
             packages=dict(sorted(inventory.packages.items())),
             content_key=options.sources.key(name),
+            level=options.level,
             unpacked_bytes=report.raw_bytes,
         )
         components = sbom.document(manifest, lock=options.lock, details=details)

@@ -9,6 +9,7 @@ from typing import Final
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import read_yaml
 from hakim_actions.errors import BuildError, ConfigurationError
+from hakim_actions.image import mirror
 from hakim_actions.system import process
 from hakim_actions.system.progress import PhaseClock
 
@@ -16,6 +17,9 @@ from hakim_actions.system.progress import PhaseClock
 OLDEST: Final = "3.2"
 #: A method that distrobuilder does not know leaves the tar as it is, which is what packing reads.
 _UNCOMPRESSED: Final = "--compression=none"
+
+#: What the action scripts read, for a mirror of another layout and for a build from a snapshot.
+_HANDED_ON: Final = (mirror.SECURITY_MIRROR, mirror.NAMED_MIRROR, mirror.NAMED_SECURITY_MIRROR)
 
 #: What distrobuilder's log says when it enters a phase; our name for it, and its title.
 #: https://github.com/lxc/distrobuilder/blob/main/distrobuilder/main_lxc.go
@@ -118,8 +122,7 @@ class Job:
         extra = {"HAKIM_COMMIT": self.commit}
         if self.apt_proxy:
             extra["http_proxy"] = self.apt_proxy
-        if "HAKIM_SECURITY_MIRROR" in env:
-            extra["HAKIM_SECURITY_MIRROR"] = env["HAKIM_SECURITY_MIRROR"]
+        extra |= {name: env[name] for name in _HANDED_ON if name in env}
         return process.child_environment(env, extra)
 
 

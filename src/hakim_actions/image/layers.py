@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from hakim_actions.artifact import ArtifactName
+from hakim_actions.artifact import Archive, ArtifactName
 from hakim_actions.content import Sources
-from hakim_actions.image.mirror import Archive
 from hakim_actions.system import files
 
 #: Security updates get in at least this often.

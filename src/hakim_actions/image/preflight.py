@@ -1,14 +1,15 @@
 """Looks for everything that a build needs before anything is touched, and names all that is not."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from hakim_actions.debian import RELEASES
+from hakim_actions.debian import RELEASES, architecture_named
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.image import distrobuilder
-from hakim_actions.image.boot import boot_programs
+from hakim_actions.image.boot import BINFMT, boot_programs, refuse_foreign
 from hakim_actions.system import files, process
 from hakim_actions.system.finding import Finding
 
@@ -29,13 +30,13 @@ DISK_NEEDED_ELSE: Final = 8 * _GB
 
 
 def check_build(
-    *, variants: Sequence[str], release: str, work_dir: Path, env: Mapping[str, str]
+    *, variants: Sequence[str], release: str, arch: str, work_dir: Path, env: Mapping[str, str]
 ) -> None:
     """Raise ConfigurationError that lists everything a build of *variants* would miss.
 
     *work_dir* is where root file systems will be made; its disk is the one that must have room.
     """
-    found = findings(variants=variants, release=release, work_dir=work_dir, env=env)
+    found = findings(variants=variants, release=release, arch=arch, work_dir=work_dir, env=env)
     problems = [f"{f.detail}: {' '.join(f.fix)}" for f in found if f.ok is False]
     if problems:
         msg = "This machine is not ready to build images."
@@ -45,7 +46,7 @@ def check_build(
 
 
 def findings(
-    *, variants: Sequence[str], release: str, work_dir: Path, env: Mapping[str, str]
+    *, variants: Sequence[str], release: str, arch: str, work_dir: Path, env: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Look at everything that building and booting images of *variants* needs."""
     for program, package in {**BUILD_PROGRAMS, **boot_programs()}.items():
@@ -58,6 +59,7 @@ def findings(
         )
     yield _distrobuilder(env)
     yield from _keyring(release, env)
+    yield _architecture(arch)
     yield _disk(variants, work_dir)
 
 
@@ -96,6 +98,16 @@ def _keyring(release: str, env: Mapping[str, str]) -> Iterator[Finding]:
         detail = f"{KEYRING} knows no key of {release}"
         fix = (f"apt-get install --only-upgrade {package}",)
         yield Finding(check="keyring", ok=False, detail=detail, fix=fix)
+
+
+def _architecture(arch: str) -> Finding:
+    """Building runs the programs of the image as much as booting does."""
+    try:
+        refuse_foreign(architecture_named(arch), machine=os.uname().machine, binfmt=BINFMT)
+    except ConfigurationError as error:
+        detail, fix = error.message.rstrip("."), (error.hint,)
+        return Finding(check="architecture", ok=False, detail=detail, fix=fix)
+    return Finding(check="architecture", ok=True, detail=f"runs {arch}")
 
 
 def _disk(variants: Sequence[str], work_dir: Path) -> Finding:

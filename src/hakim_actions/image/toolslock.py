@@ -1,8 +1,8 @@
 """``tools.lock``: which tools an image gets beside its Debian packages, each with its pin."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -71,6 +71,11 @@ class Lock:
         except KeyError:
             msg = f"There is no tool '{name}' in {self.path}."
             raise ConfigurationError(msg, hint=did_you_mean(name, self.tools)) from None
+
+    def without(self, names: Collection[str]) -> Self:
+        """Return the lock without the tools called *names*."""
+        kept = {name: tool for name, tool in self.tools.items() if name not in names}
+        return replace(self, tools=kept)
 
     def for_target(self, name: ArtifactName) -> Plan:
         """Return what the image *name* gets, sorted by name of tool."""
