@@ -630,3 +630,20 @@ def test_pieces_that_wait_stay_within_their_memory(
 )
 def test_a_dictionary_is_hardly_larger_than_the_piece(size: int, dictionary: int) -> None:
     assert pack.dictionary_for(6, size) == dictionary
+
+
+def test_builds_side_by_side_compress_what_they_share_once(tmp_path: Path) -> None:
+    """Both come to the same pieces at the same time."""
+    source = random.Random(5)
+    write_tar(tmp_path / "in.tar", [file("./a", source.randbytes(4 << 20))])
+
+    def run(number: int) -> PackReport:
+        store = PieceStore(tmp_path / "pieces")
+        return _pack(tmp_path / "in.tar", tmp_path / f"{number}.tar.xz", level=1, store=store)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+
+    assert first.sha256 == second.sha256
+    assert first.bytes_compressed + second.bytes_compressed == first.raw_bytes
+    assert not list((tmp_path / "pieces").rglob(".*"))

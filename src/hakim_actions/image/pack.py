@@ -263,18 +263,23 @@ class _Worker:
         settings = f"xz crc64 {sorted(lzma2.items())}"
         key = digest.hexdigest()
         content = sum(part.stop - part.start for part in piece)
-        if self._store and (data := self._store.get(key, settings)) is not None:
+        if self._store is None:
+            return _Packed(self._compress(piece, lzma2), size, content, reused=False)
+        if (data := self._store.get(key, settings)) is not None:
             return _Packed(data, size, content, reused=True)
-        with self._memory.holding(_MEMORY_FACTOR * dictionary):
-            data = self._compress(piece, lzma2)
-        if self._store:
-            self._store.put(key, settings, data)
-        return _Packed(data, size, content, reused=False)
+        with self._store.alone(key, settings):
+            data = self._store.get(key, settings)
+            reused = data is not None
+            if data is None:
+                data = self._compress(piece, lzma2)
+                self._store.put(key, settings, data)
+        return _Packed(data, size, content, reused=reused)
 
     def _compress(self, piece: order.Piece, lzma2: dict[str, int]) -> bytes:
-        encoder = lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=[lzma2])
-        data = [encoder.compress(chunk) for chunk in self._raw(piece)]
-        return b"".join([*data, encoder.flush()])
+        with self._memory.holding(_MEMORY_FACTOR * lzma2["dict_size"]):
+            encoder = lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=[lzma2])
+            data = [encoder.compress(chunk) for chunk in self._raw(piece)]
+            return b"".join([*data, encoder.flush()])
 
     def _raw(self, piece: order.Piece) -> Iterator[bytearray]:
         """Yield the bytes of *piece* as they stand in the tar, about a megabyte at a time."""

@@ -1,9 +1,11 @@
 """Compressed pieces, kept by what they were made from, so that none is ever compressed twice."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +64,24 @@ class PieceStore:
         except OSError as error:
             self._writable = False
             self._warn(f"Pieces are not kept in {self.folder}: {error.strerror}.")
+
+    @contextlib.contextmanager
+    def alone(self, raw_sha256: str, settings: str) -> Iterator[None]:
+        """Wait until no other build is making this piece, then hold it for the block.
+
+        Variants that are built side by side share most of their pieces and come to them at the
+        same time. The kernel frees the lock of a build that is killed; who missed a lock that was
+        removed does work twice, and nothing worse.
+        """
+        path = self.path(raw_sha256, settings)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that cannot be written says so in put()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                lock = path.with_name(f".{path.stem}.lock")
+                stream = stack.enter_context(lock.open("w"))
+                stack.callback(lock.unlink, missing_ok=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
     def _warn(self, warning: str) -> None:
         if warning not in self.warnings:
