@@ -153,11 +153,14 @@ class Manifest:
     """What is in an image, from what it was made, how long it took, and what was proven.
 
     ``epoch`` is the time of the commit (seconds since 1970), ``content_key`` the hash of everything
-    that the image was made from, ``phases`` are seconds by name, ``packages`` maps Debian packages
-    (``name:arch`` where foreign) to versions, ``archive`` is where they came from, ``tools`` maps
-    what did not come from Debian to versions, ``missing`` names tools that the image should have
-    and has not (``--allow-missing``), ``unpacked_bytes`` is the size of the tar without xz, and
-    ``largest`` the installed size in bytes of the packages that take most.
+    that the image was made from, ``phases`` are seconds by name, ``boot_seconds`` those until the
+    booted image was up. ``packages`` maps Debian packages (``name:arch`` where foreign) to
+    versions, ``archive`` is where they came from, ``tools`` maps what did not come from Debian to
+    versions, ``missing`` names tools that the image should have and has not
+    (``--allow-missing``). ``level`` is the preset of xz, ``unpacked_bytes`` the size of the tar
+    without xz, ``largest`` the installed size in bytes of the packages that take most.
+    ``cache`` tells what did not have to be made: ``layer`` (``hit``, ``made`` or empty), ``pieces``
+    and ``pieces_reused``; nothing where there was no cache.
     """
 
     variant: str
@@ -177,6 +180,8 @@ class Manifest:
     unpacked_bytes: int = 0
     largest: Mapping[str, int] = field(default_factory=dict)
     phases: Mapping[str, float] = field(default_factory=dict)
+    boot_seconds: float = 0
+    cache: Mapping[str, str | int] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
     schema: int = MANIFEST_SCHEMA
 

@@ -1,7 +1,7 @@
 """Which images exist: the variants of ``variants.yaml``, and where the project's files are."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Self
@@ -159,20 +159,7 @@ class Catalog:
 
         Every name that is wrong is in the error, not only the first.
         """
-        problems = []
-        hints = []
-        for look_up, name in (
-            (self.variant, variant),
-            (release_named, release),
-            (architecture_named, arch),
-        ):
-            try:
-                look_up(name)
-            except ConfigurationError as error:
-                problems.append(error.message)
-                hints.append(error.hint)
-        if problems:
-            raise ConfigurationError(" ".join(problems), hint=" ".join(hints))
+        look_up_all(((self.variant, variant), (release_named, release), (architecture_named, arch)))
         self._refuse_unbuildable(self.variant(variant), release, arch)
         return ArtifactName(variant, release, arch)
 
@@ -186,6 +173,19 @@ class Catalog:
                 raise ConfigurationError(
                     msg, hint=f"variants.yaml lists {', '.join(allowed)} for it."
                 )
+
+
+def look_up_all(wanted: Iterable[tuple[Callable[[str], object], str]]) -> None:
+    """Look up each name; raise one ConfigurationError with what all the failing ones say."""
+    errors = []
+    for look_up, name in wanted:
+        try:
+            look_up(name)
+        except ConfigurationError as error:
+            errors.append(error)
+    if errors:
+        message = " ".join(error.message for error in errors)
+        raise ConfigurationError(message, hint=" ".join(error.hint for error in errors))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

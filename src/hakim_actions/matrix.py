@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hakim_actions.artifact import ArtifactName
-from hakim_actions.catalog import Catalog
+from hakim_actions.catalog import Catalog, look_up_all
 from hakim_actions.content import Sources
 from hakim_actions.debian import architecture_named, release_named
 from hakim_actions.errors import ConfigurationError
@@ -137,17 +137,12 @@ def _unknown(path: str) -> bool:
 
 
 def _refuse_unknown(catalog: Catalog, filters: Filters) -> None:
-    problems, hints = [], []
-    for look_up, names in (
-        (catalog.variant, filters.variants),
-        (release_named, filters.releases),
-        (architecture_named, filters.arches),
-    ):
-        for name in names:
-            try:
-                look_up(name)
-            except ConfigurationError as error:
-                problems.append(error.message)
-                hints.append(error.hint)
-    if problems:
-        raise ConfigurationError(" ".join(problems), hint=" ".join(hints))
+    look_up_all(
+        (look_up, name)
+        for look_up, names in (
+            (catalog.variant, filters.variants),
+            (release_named, filters.releases),
+            (architecture_named, filters.arches),
+        )
+        for name in names
+    )

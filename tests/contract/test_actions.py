@@ -90,7 +90,7 @@ def expected_variables(name: str) -> dict[str, str]:
     }
     for key, variable in VARIABLES.items():
         if key == "github-token":
-            if name in {"promote", "publish"}:
+            if name in {"matrix", "promote", "publish", "verify"}:
                 found["github-token"] = variable
         elif key[0] == name:
             found[key[1]] = variable
@@ -250,6 +250,37 @@ def test_a_workflow_gives_our_actions_only_inputs_they_have(path: Path) -> None:
 def test_a_workflow_runs_only_commands_that_exist(path: Path) -> None:
     for name in re.findall(r"hakim-actions ([a-z][a-z-]*)", path.read_text()):
         assert name in cli.COMMANDS
+
+
+CACHING = [path for path in WORKFLOWS if "actions/cache/" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", CACHING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_job_saves_what_it_restored_only_when_the_build_has_a_key_for_it(path: Path) -> None:
+    for job in load(path)["jobs"].values():
+        steps = {kind: uses_of(job, f"actions/cache/{kind}@") for kind in ("restore", "save")}
+        restored = {step["with"]["path"]: step["with"] for step in steps["restore"]}
+        for step in steps["save"]:
+            part = re.sub(r".*outputs\.(\w+)-path.*", r"\1", step["with"]["path"])
+            key = f"steps.build.outputs.{part}-key"
+            assert step["with"]["key"] == f"${{{{ {key} }}}}"
+            assert f"{key} != ''" in step["if"], "a copy of what came from the cache is no use"
+            assert (
+                restored[step["with"]["path"]]["key"]
+                == f"${{{{ steps.cache.outputs.{part}-key }}}}"
+            )
+
+
+@pytest.mark.parametrize("path", CACHING, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_release_restores_nothing_that_another_run_made(path: Path) -> None:
+    for job in load(path)["jobs"].values():
+        for step in uses_of(job, "actions/cache/restore@"):
+            condition = f"{step.get('if', '')} {step['with'].get('restore-keys', '')}"
+            assert "github.ref_type != 'tag'" in condition
+
+
+def uses_of(job: dict[str, Any], start: str) -> list[dict[str, Any]]:
+    return [step for step in job.get("steps", []) if step.get("uses", "").startswith(start)]
 
 
 def test_the_reference_page_is_fresh() -> None:

@@ -64,6 +64,7 @@ def build_programs(program: FakeProgram, monkeypatch: pytest.MonkeyPatch) -> Pat
 
     class Report:
         checks = ()
+        boot_seconds = 1.5
 
     def boot(*_: Any, **__: Any) -> Report:
         return Report()

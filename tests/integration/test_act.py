@@ -30,12 +30,12 @@ from rootfs import make_rootfs_tar
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache/workflow-tools"
-STAND_INS = Path(__file__).parent / "act/artifact"
+STAND_INS = Path(__file__).parent / "act"
 ACT = "v0.2.87"
 ON_CI = bool(os.environ.get("CI"))
 PINS = dict(
     re.findall(
-        r"uses: (actions/[\w-]+)@([0-9a-f]{40})",
+        r"uses: (actions/[\w-]+)(?:/\w+)?@([0-9a-f]{40})",
         (ROOT / ".github/workflows/build-lxc-templates.yml").read_text(),
     )
 )
@@ -122,8 +122,13 @@ class Act:
 
     def _repositories(self) -> Iterator[str]:
         yield f"hakim/actions@v1={self.hakim}"
-        for name in ("upload-artifact", "download-artifact"):
-            yield f"actions/{name}@{PINS[f'actions/{name}']}={STAND_INS}"
+        stand_ins = {
+            "upload-artifact": "artifact",
+            "download-artifact": "artifact",
+            "cache": "cache",
+        }
+        for name, folder in stand_ins.items():
+            yield f"actions/{name}@{PINS[f'actions/{name}']}={STAND_INS / folder}"
 
     def _environment(self) -> dict[str, str]:
         kept = ("PATH", "LANG", "TERM")
@@ -134,6 +139,7 @@ class Act:
             **pip,
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
+            "HAKIM_TEST_CACHE": str(self.artifacts.with_name("cache-entries")),
         }
 
 
@@ -205,7 +211,7 @@ def read_archive(*_, **__):
 def boot_test(*_, **__):
     import types
     from hakim_actions.artifact import Check
-    return types.SimpleNamespace(checks=(Check(name="state"),))
+    return types.SimpleNamespace(checks=(Check(name="state"),), boot_seconds=1.5)
 """,
     "src/hakim_actions/cli/build.py": """
 preflight.check_build = lambda **_: None
@@ -465,6 +471,37 @@ def test_from_a_commit_to_coder_as_the_examples_show_it(
         assert not ran.said("trapped")
         for secret in secrets.values():
             assert secret not in unmasked(ran.log)
+
+
+def test_the_next_run_finds_what_the_last_one_saved(
+    act: Act, programs: Path, tmp_path: Path
+) -> None:
+    consumer = consumer_of("full", tmp_path, act.hakim)
+    runner = {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HAKIM_TEST_CACHE": str(tmp_path / "entries"),
+    }
+
+    def run() -> Ran:
+        return act.run(
+            consumer,
+            ".github/workflows/templates.yml",
+            event={"ref": "refs/heads/main"},
+            env=runner,
+        )
+
+    first, second = run(), run()
+
+    assert first.code == 0, first.log[-6000:]
+    assert second.code == 0, second.log[-6000:]
+    saved = sorted(entry.name.rpartition("-")[0] for entry in (tmp_path / "entries").iterdir())
+    assert [name.rpartition("-")[0] for name in saved] == [
+        "hakim-layer-trixie-amd64",
+        "hakim-pieces-base-trixie-amd64-6",
+    ]
+    assert first.said("layer made, 0/")
+    assert second.said("layer hit, ")
+    assert not second.said("Saved hakim-")
 
 
 def unmasked(log: str) -> str:

@@ -74,7 +74,8 @@ def fake_boot(boots: list[Path]) -> Callable[..., Any]:
     def boot_test(artifact: Path, **_options: Any) -> Any:
         boots.append(artifact)
         assert artifact.is_file()
-        return dataclasses.make_dataclass("Report", ["checks"])((Check(name="state"),))
+        report = dataclasses.make_dataclass("Report", ["checks", "boot_seconds"])
+        return report((Check(name="state"),), 1.5)
 
     return boot_test
 

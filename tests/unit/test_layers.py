@@ -1,6 +1,8 @@
 """A layer is used only when it is the right one, whole, and young enough."""
 
+import errno
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -71,6 +73,45 @@ def test_using_a_layer_does_not_make_it_younger(store: LayerStore, tmp_path: Pat
     store.get(KEY)
 
     assert digest.stat().st_mtime == made
+
+
+def test_a_layer_tells_how_long_making_it_took(store: LayerStore, tmp_path: Path) -> None:
+    assert store.seconds(KEY) == 0
+
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(b"rootfs")
+    store.put(KEY, tar, seconds=83.25)
+
+    assert LayerStore(folder=store.folder).seconds(KEY) == 83.25
+
+
+def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path) -> None:
+    (tmp_path / "layers").write_text("in the way")
+    store = LayerStore(folder=tmp_path / "layers")
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(b"rootfs")
+
+    with store.alone(KEY):
+        assert store.get(KEY) is None
+        assert store.put(KEY, tar) == tar
+
+    assert tar.read_bytes() == b"rootfs"
+
+
+def test_a_full_disk_leaves_the_tar_and_no_half_layer(
+    store: LayerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: Path, target: Path) -> None:
+        target.write_bytes(b"roo")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tar = tmp_path / "rootfs.tar"
+    tar.write_bytes(b"rootfs")
+    monkeypatch.setattr(shutil, "move", full)
+
+    assert store.put(KEY, tar) == tar
+    assert tar.read_bytes() == b"rootfs"
+    assert list(store.folder.iterdir()) == []
 
 
 def test_a_second_maker_waits_for_the_first(store: LayerStore) -> None:

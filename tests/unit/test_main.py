@@ -13,6 +13,7 @@ import click
 import pytest
 
 from hakim_actions.cli import main as cli
+from hakim_actions.cli.command import Command
 from hakim_actions.errors import (
     BuildError,
     ConfigurationError,
@@ -113,6 +114,22 @@ def test_a_usage_error_says_what_was_typed_and_ends_with_2(
     assert said in capsys.readouterr().err
 
 
+def test_every_wrong_value_is_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it was typed or came as a variable, like the inputs of an action."""
+    monkeypatch.setenv("HAKIM_BUILD_CACHED", "garbage")
+    monkeypatch.setenv("HAKIM_BUILD_BOOT_TIMEOUT", "soon")
+
+    assert cli.main(["build", "--compression-level", "77"], {}) == 2
+
+    said = capsys.readouterr().err
+    assert "error: 3 values are missing or cannot be used." in said
+    assert "'--cached': 'garbage' is not a valid boolean" in said
+    assert "'--boot-timeout': 'soon' is not a valid float" in said
+    assert "'--compression-level': 77 is not in the range" in said
+
+
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_every_command_is_there_with_help_json_and_an_example(name: str) -> None:
     module = importlib.import_module(f"hakim_actions.cli.{name.replace('-', '_')}")
@@ -121,6 +138,7 @@ def test_every_command_is_there_with_help_json_and_an_example(name: str) -> None
     for command in getattr(module.command, "commands", {"": module.command}).values():
         assert "Example" in f"{command.help}{command.epilog}"
         assert any("--json" in parameter.opts for parameter in command.params)
+        assert isinstance(command, Command)
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -145,6 +163,7 @@ def test_sigterm_unwinds_like_ctrl_c(tmp_path: Path) -> None:
     program = f"""
 import pathlib, sys, time, click
 from hakim_actions.cli import main as cli
+from hakim_actions.cli.command import Command
 def callback():
     try:
         pathlib.Path({str(tmp_path / "started")!r}).touch()

@@ -9,6 +9,7 @@ import click
 from hakim_actions.artifact import ArtifactName, Manifest
 from hakim_actions.catalog import Catalog, CommandCheck, Project
 from hakim_actions.cli import elevate, report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
 from hakim_actions.system import files
@@ -16,7 +17,7 @@ from hakim_actions.system import files
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.command(name="boot-test")
+@click.command(cls=Command, name="boot-test")
 @click.argument("artifact", type=_FILE)
 @click.option(
     "--timeout",

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,15 @@ from hakim_actions import debian
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import build_report, elevate, report
+from hakim_actions.cli.cache import CACHE_MAX
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.cli.reproduction import rebuild_and_compare
 from hakim_actions.content import Sources
 from hakim_actions.errors import BuildError, ConfigurationError, HakimError
 from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
 from hakim_actions.image.build import BuildOptions, Built, build
+from hakim_actions.image.cachekeys import CacheKey, cache_keys
 from hakim_actions.image.many import Outcome, build_many
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
@@ -26,7 +29,7 @@ from hakim_actions.system.git import revision
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-@click.command(name="build")
+@click.command(cls=Command, name="build")
 @click.argument("variant_argument", metavar="[VARIANT]", required=False)
 @click.option("--variant", help="Variant to build.  [default: base]")
 @click.option("--all", "all_variants", is_flag=True, help="Build every variant of the release.")
@@ -62,6 +65,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--cache-dir", type=_FOLDER, default=cache.DEFAULT_FOLDER, show_default=True, help="The cache."
 )
+@CACHE_MAX
 @click.option(
     "--work-dir", type=_FOLDER, help="Where images are made.  [default: <cache-dir>/work]"
 )
@@ -98,6 +102,7 @@ def command(
     tool_mirrors: tuple[str, ...],
     out: Path | None,
     cache_dir: Path,
+    cache_max: int,
     work_dir: Path | None,
     image_version: str,
     compression_level: int,
@@ -162,8 +167,13 @@ def command(
         if check_reproducible:
             _build_again(results, options, app, quiet=as_json)
     if cached:
-        cache.prune(cache_dir, max_bytes=cache.DEFAULT_MAX_BYTES)
-    build_report.tell(results, failures, app, as_json=as_json)
+        cache.prune(cache_dir, max_bytes=cache_max * cache.GIGABYTE)
+        if cache_dir != cache.DEFAULT_FOLDER:  # that of the machine stays root's
+            for folder in cache.folders(cache_dir):
+                elevate.give_back(folder, env=app.env)
+    build_report.tell(
+        results, failures, app, keys=_cache_keys(names, options) if cached else {}, as_json=as_json
+    )
     return BuildError.exit_code if failures else 0
 
 
@@ -179,6 +189,16 @@ def _chosen(
         found = [name for name, entry in catalog.variants.items() if every in entry.releases]
         return found or list(catalog.variants)  # an unknown release is refused by its name
     return given or ["base"]
+
+
+def _cache_keys(names: Sequence[ArtifactName], options: BuildOptions) -> Mapping[str, CacheKey]:
+    return cache_keys(
+        names,
+        sources=options.sources,
+        lock=options.lock,
+        level=options.level,
+        env=options.env,
+    )
 
 
 def _refuse_wrong_url(option: str, url: str) -> None:

@@ -1,11 +1,30 @@
 """``hakim-actions cache``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from hakim_actions import debian
+from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
+from hakim_actions.cli.main import App
+from hakim_actions.content import Sources
 from hakim_actions.image import cache
+from hakim_actions.image.cachekeys import CacheKey, cache_keys
+from hakim_actions.image.toolslock import Lock
+from hakim_actions.system import actions
+
+#: The size of the cache, for every command that makes room in it.
+CACHE_MAX = click.option(
+    "--cache-max",
+    default=cache.DEFAULT_MAX_BYTES // cache.GIGABYTE,
+    show_default=True,
+    type=click.IntRange(min=0),
+    metavar="GB",
+    help="Size of the cache; what was not used for longest goes first.",
+)
 
 _FOLDER = click.option(
     "--cache-dir",
@@ -27,7 +46,7 @@ def command() -> None:
     """  # noqa: D301 - click reads the escape
 
 
-@command.command()
+@command.command(cls=Command)
 @_FOLDER
 @_JSON
 def status(*, cache_dir: Path, as_json: bool) -> None:
@@ -45,27 +64,32 @@ def status(*, cache_dir: Path, as_json: bool) -> None:
         click.echo(f"{part.name:<8} {part.files:>6} files  {report.size(part.size):>9}")
 
 
-@command.command()
+@command.command(cls=Command)
 @_FOLDER
+@CACHE_MAX
 @click.option(
-    "--cache-max",
-    default=cache.DEFAULT_MAX_BYTES // 10**9,
-    show_default=True,
-    type=click.IntRange(min=0),
-    help="GB to keep.",
+    "--unused-for",
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="Also remove what was not used for so long.",
 )
 @_JSON
-def prune(*, cache_dir: Path, cache_max: int, as_json: bool) -> None:
+def prune(*, cache_dir: Path, cache_max: int, unused_for: float | None, as_json: bool) -> None:
     """Remove what was not used for longest until the cache is small enough.
 
     \b
     Example:
       hakim-actions cache prune --cache-max 10
     """  # noqa: D301 - click reads the escape
-    _tell(cache.prune(cache_dir, max_bytes=cache_max * 10**9), as_json=as_json)
+    freed = cache.prune(
+        cache_dir,
+        max_bytes=cache_max * cache.GIGABYTE,
+        unused_for=None if unused_for is None else unused_for * 3600,
+    )
+    _tell(freed, as_json=as_json)
 
 
-@command.command()
+@command.command(cls=Command)
 @_FOLDER
 @_JSON
 def clear(*, cache_dir: Path, as_json: bool) -> None:
@@ -76,6 +100,79 @@ def clear(*, cache_dir: Path, as_json: bool) -> None:
       hakim-actions cache clear
     """  # noqa: D301 - click reads the escape
     _tell(cache.clear(cache_dir), as_json=as_json)
+
+
+@command.command(cls=Command)
+@click.option("--variant", default="base", show_default=True, help="Variant to build.")
+@click.option("--all", "all_variants", is_flag=True, help="Every variant is built in this job.")
+@click.option(
+    "--release", default=debian.DEFAULT_RELEASE, show_default=True, help="Debian release."
+)
+@click.option("--arch", default=debian.DEFAULT_ARCH, show_default=True, help="Debian architecture.")
+@click.option(
+    "--compression-level",
+    type=click.IntRange(0, 9),
+    default=6,
+    show_default=True,
+    help="Level of xz that the build uses.",
+)
+@_FOLDER
+@_JSON
+@click.pass_obj
+def keys(
+    app: App,
+    *,
+    variant: str,
+    all_variants: bool,
+    release: str,
+    arch: str,
+    compression_level: int,
+    cache_dir: Path,
+    as_json: bool,
+) -> None:
+    """Tell under which keys actions/cache restores and saves the parts of the cache.
+
+    In a workflow the outputs are `layer-key`, `layer-restore-keys` and `layer-path`, and the same
+    for `pieces` and `tools`. Save what `build` has an output `layer-key` or `pieces-key` for.
+
+    \b
+    Example:
+      hakim-actions cache keys --variant php --cache-dir .hakim-cache
+    """  # noqa: D301 - click reads the escape
+    project = Project.find(Path.cwd())
+    catalog = Catalog.load(project.variants)
+    variants = _of_release(catalog, release) if all_variants else [variant]
+    found = cache_keys(
+        [catalog.target(name, release, arch) for name in variants],
+        sources=Sources.read(project.definition.parent),
+        lock=Lock.load(project.tools_lock) if project.tools_lock.is_file() else None,
+        level=compression_level,
+        env=app.env,
+    )
+    outputs = _outputs(found, cache_dir)
+    for name, value in outputs.items():
+        actions.set_output(app.env, name, value)
+    if as_json:
+        report.as_json(outputs)
+        return
+    for name, value in outputs.items():
+        click.echo(f"{name}: {value}".replace("\n", "\n  "))
+
+
+def _of_release(catalog: Catalog, release: str) -> list[str]:
+    """Return the variants that ``build --all`` builds."""
+    found = [name for name, entry in catalog.variants.items() if release in entry.releases]
+    return found or list(catalog.variants)  # an unknown release is refused by its name
+
+
+def _outputs(found: Mapping[str, CacheKey], folder: Path) -> dict[str, str]:
+    """Return the outputs of a step; restore keys are lines, the most specific first."""
+    outputs = {}
+    for part, key in found.items():
+        outputs[f"{part}-path"] = str(folder / key.folder)
+        outputs[f"{part}-key"] = key.key
+        outputs[f"{part}-restore-keys"] = "\n".join(key.restore)
+    return outputs
 
 
 def _tell(freed: int, *, as_json: bool) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import click
 
+from hakim_actions.cli.command import Command
 from hakim_actions.publish import diff, notes
 
 
 @click.command(
-    epilog="Example: hakim-actions diff v1.1.0/index.json v1.2.0/index.json --format markdown"
+    cls=Command,
+    epilog="Example: hakim-actions diff v1.1.0/index.json v1.2.0/index.json --format markdown",
 )
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))

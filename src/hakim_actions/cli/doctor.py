@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from hakim_actions.cli import promotion, report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import ConfigurationError, HakimError
 from hakim_actions.system.finding import Finding
@@ -34,7 +35,9 @@ def _exists(module: str) -> bool:
         return False
 
 
-@click.command(epilog="Example: hakim-actions doctor proxmox --endpoint https://pve1.example:8006")
+@click.command(
+    cls=Command, epilog="Example: hakim-actions doctor proxmox --endpoint https://pve1.example:8006"
+)
 @click.argument("topic", nargs=-1, type=click.Choice(topics()))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @promotion.proxmox_options

@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.lint.run import Finding, LintReport, lint, project_at
 from hakim_actions.system import actions
 
 
-@click.command(name="lint")
+@click.command(cls=Command, name="lint")
 @click.argument("path", metavar="[PATH]", default=".", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj

@@ -10,15 +10,15 @@ from hakim_actions import matrix as feature
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.content import Sources
 from hakim_actions.errors import ConfigurationError, NothingToDoError
 from hakim_actions.index import Index
 from hakim_actions.system import actions, git
-from hakim_actions.system.http import Http
 
 
-@click.command(name="matrix")
+@click.command(cls=Command, name="matrix")
 @click.option("--variant", "variants", multiple=True, help="Only this variant; repeatable.")
 @click.option("--release", "releases", multiple=True, help="Only this Debian release; repeatable.")
 @click.option("--arch", "arches", multiple=True, help="Only this architecture; repeatable.")
@@ -26,8 +26,8 @@ from hakim_actions.system.http import Http
 @click.option(
     "--not-in",
     default="",
-    metavar="INDEX",
-    help="Only what is not published: path or URL of an index.json.",
+    metavar="RELEASE",
+    help="Only what is not in this release: its tag, 'latest', or path or URL of an index.json.",
 )
 @click.option(
     "--runner",
@@ -59,6 +59,7 @@ def command(
     \b
     Example:
       hakim-actions matrix --variant php --changed-since origin/main
+      hakim-actions matrix --not-in latest
     """  # noqa: D301 - click reads the escape
     project = Project.find(Path.cwd())
     catalog = Catalog.load(project.variants)
@@ -76,7 +77,7 @@ def command(
         paths = git.changed_paths(project.root, changed_since, env=app.env)
         rows = feature.changed(rows, before=Sources.of(before.items()), paths=paths)
     if not_in:
-        rows = feature.not_published(rows, _published(not_in))
+        rows = feature.not_published(rows, _published(not_in, app))
     _tell(feature.limited(rows), app, as_json=as_json)
     if fail_if_empty and not rows:
         msg = "Nothing needs a build."
@@ -99,19 +100,33 @@ def _runners(given: list[str]) -> Mapping[str, str]:
     return runners
 
 
-def _published(source: str) -> dict[ArtifactName, str]:
-    """Return the content key of every image that the index at *source* lists."""
+def _published(source: str, app: App) -> dict[ArtifactName, str]:
+    """Return the content key of every image of *source*; none where there is no release yet."""
+    index = _index(source, app)
+    if index is None:
+        click.echo("There is no release yet: all images need a build.", err=True)
+        return {}
+    return {entry.name: entry.content_key for entry in index.entries}
+
+
+def _index(source: str, app: App) -> Index | None:
+    """Read the index at *source*. What looks like a file is one, all else is a release."""
     if source.startswith(("https://", "http://")):
+        from hakim_actions.system.http import Http  # noqa: PLC0415 - only who asks for it pays
+
         with Http() as client:
             text = client.get(source).body.decode(errors="replace")
-    else:
-        try:
-            text = Path(source).read_text("utf-8")
-        except (OSError, ValueError) as error:
-            msg = f"--not-in: {source} cannot be read: {error}."
-            raise ConfigurationError(msg, hint="Expected the index.json of a release.") from None
-    index = Index.from_json(text, source=source)
-    return {entry.name: entry.content_key for entry in index.entries}
+        return Index.from_json(text, source=source)
+    path = Path(source)
+    if "/" not in source and path.suffix != ".json" and not path.is_file():
+        from hakim_actions.publish import released  # noqa: PLC0415 - likewise
+
+        return released.read_index(source, env=app.env)
+    try:
+        return Index.from_json(path.read_text("utf-8"), source=source)
+    except (OSError, ValueError) as error:
+        msg = f"--not-in: {source} cannot be read: {error}."
+        raise ConfigurationError(msg, hint="Expected the index.json of a release.") from None
 
 
 def _tell(matrix: feature.Matrix, app: App, *, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from hakim_actions.cli import promotion, report, transfers
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import ConfigurationError, HakimError, PromotionError
 from hakim_actions.promote import base, github, plan, source
@@ -26,8 +27,9 @@ _DONE_COLUMNS = ("store", "file", "result", "proof", "message")
 
 
 @click.command(
+    cls=Command,
     epilog="Example: hakim-actions promote --release v1.2.0 --repo owner/name "
-    "--endpoint https://pve1.example:8006 --storage hakim-tmpl --plan"
+    "--endpoint https://pve1.example:8006 --storage hakim-tmpl --plan",
 )
 @click.option("--release", "tag", default="", metavar="TAG", help="A GitHub release, with --repo.")
 @click.option(

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hakim_actions.cli import promotion, report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.promote import base, prune
@@ -16,8 +17,9 @@ _COLUMNS = ("store", "file", "action", "size", "reason")
 
 
 @click.command(
+    cls=Command,
     epilog="Example: hakim-actions prune --endpoint https://pve1.example:8006 "
-    "--storage hakim-tmpl --keep 3 --older-than 30 --yes"
+    "--storage hakim-tmpl --keep 3 --older-than 30 --yes",
 )
 @click.option("--keep", type=click.IntRange(min=1), required=True, help="Versions of each image.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from hakim_actions.catalog import Project
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import HakimError
 from hakim_actions.publish import base, consolidate, diff, notes, versions
@@ -18,7 +19,8 @@ from hakim_actions.system.progress import Progress
 
 
 @click.command(
-    epilog="Example: hakim-actions publish --target github --tag v1.2.0 artifacts/ --dry-run"
+    cls=Command,
+    epilog="Example: hakim-actions publish --target github --tag v1.2.0 artifacts/ --dry-run",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @click.option(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.coder.api import Coder
 from hakim_actions.coder.archive import LIMIT, pack
@@ -24,7 +25,8 @@ from hakim_actions.system.tls import Trust
 
 
 @click.command(
-    epilog="Example: CODER_URL=https://coder.example.com hakim-actions push-templates --dry-run"
+    cls=Command,
+    epilog="Example: CODER_URL=https://coder.example.com hakim-actions push-templates --dry-run",
 )
 @click.argument("names", nargs=-1)
 @click.option("--url", default="", help="The address of Coder [CODER_URL].")

@@ -10,6 +10,7 @@ import click
 from hakim_actions.artifact import Archive, Manifest
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.cli import elevate, report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.cli.reproduction import rebuild_and_compare
 from hakim_actions.content import Sources
@@ -22,7 +23,7 @@ from hakim_actions.system.git import Revision
 _PLAIN_URL: Final = re.compile(r"https?://[\w.~:/%-]+", re.ASCII)
 
 
-@click.command(name="reproduce")
+@click.command(cls=Command, name="reproduce")
 @click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--snapshot-url",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from hakim_actions.cli import promotion
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.cli.promote import Job
 from hakim_actions.promote import base, rollback, source
@@ -14,8 +15,9 @@ from hakim_actions.system.http import Http
 
 
 @click.command(
+    cls=Command,
     epilog="Example: hakim-actions rollback --endpoint https://pve1.example:8006 "
-    "--storage hakim-tmpl --to v1.1.0 --yes"
+    "--storage hakim-tmpl --to v1.1.0 --yes",
 )
 @click.option("--to", default="", metavar="VERSION", help="Default: the one before the current.")
 @click.option("--variant", "variants", multiple=True, help="Only this variant; repeatable.")

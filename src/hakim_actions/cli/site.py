@@ -5,12 +5,14 @@ from pathlib import Path
 import click
 
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.publish import site
 from hakim_actions.system import files
 
 
 @click.command(
-    epilog="Example: hakim-actions site dist/releases/*/index.json -o dist/releases/index.html"
+    cls=Command,
+    epilog="Example: hakim-actions site dist/releases/*/index.json -o dist/releases/index.html",
 )
 @click.argument(
     "indexes", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)

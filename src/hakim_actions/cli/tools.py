@@ -6,6 +6,7 @@ import click
 
 from hakim_actions.catalog import Project
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.errors import HakimError
 from hakim_actions.image import toolsupdate
@@ -20,7 +21,7 @@ def command() -> None:
     """Show or refresh the pins of tools.lock, which has what images get beside Debian packages."""
 
 
-@command.command(name="list", epilog="Example: hakim-actions tools list --json")
+@command.command(cls=Command, name="list", epilog="Example: hakim-actions tools list --json")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def list_tools(*, as_json: bool) -> None:
     """List the tools: version, variants, sources, and which have no pin yet."""
@@ -35,7 +36,7 @@ def list_tools(*, as_json: bool) -> None:
             click.echo(f"    {arch}: {_described(source)}")
 
 
-@command.command(epilog="Example: hakim-actions tools update bun --dry-run")
+@command.command(cls=Command, epilog="Example: hakim-actions tools update bun --dry-run")
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would change, change nothing.")
 @click.option(

@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.coder.template import discover, find_root, named
 from hakim_actions.coder.validate import find_engine, validate
 
 
-@click.command(epilog="Example: hakim-actions validate-templates")
+@click.command(cls=Command, epilog="Example: hakim-actions validate-templates")
 @click.argument("names", nargs=-1)
 @click.option(
     "--engine",

@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from hakim_actions.cli import report
+from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
-from hakim_actions.errors import ConfigurationError, VerificationError
+from hakim_actions.errors import ConfigurationError, HakimError, VerificationError
 from hakim_actions.image.rules import Failure
 from hakim_actions.image.verify import CheckedFile, VerifyReport, verify_paths
+from hakim_actions.index import Index
 from hakim_actions.system import actions
 
 
-@click.command(name="verify")
+@click.command(cls=Command, name="verify")
 @click.argument(
     "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -100,16 +102,30 @@ def _prove_builder(
 
 
 def _consolidate(paths: Sequence[Path], app: App, *, version: str, expect: str) -> None:
-    from hakim_actions.publish import consolidate, notes  # noqa: PLC0415 - likewise
+    from hakim_actions.cli import release_report  # noqa: PLC0415 - likewise
+    from hakim_actions.publish import consolidate  # noqa: PLC0415 - likewise
 
     expected = consolidate.expected_names(expect, source="--expect") if expect else ()
     release = consolidate.consolidate(paths, version=version, expected=expected)
     consolidate.write(release, paths[0])
-    actions.append_summary(app.env, notes.artifact_table(release.index))
+    if actions.inside(app.env):
+        before = _last_release(app, other_than=release.index.version)
+        actions.append_summary(app.env, release_report.markdown(release, before=before))
     click.echo(
         f"{paths[0]} is release {release.index.version}: {len(release.index.entries)} images.",
         err=True,
     )
+
+
+def _last_release(app: App, *, other_than: str) -> Index | None:
+    """Return the last release, for the summary; one that cannot be read does not stop this one."""
+    from hakim_actions.publish import released  # noqa: PLC0415 - likewise
+
+    try:
+        return released.read_index(released.LATEST, env=app.env, other_than=other_than)
+    except HakimError as error:
+        click.echo(f"The summary does not compare with the last release: {error.message}", err=True)
+        return None
 
 
 def _document(result: VerifyReport) -> dict[str, object]:

@@ -12,7 +12,8 @@ from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
 from hakim_actions.debian import release_named
 from hakim_actions.image import delivery, distrobuilder, mirror, sbom, tools
-from hakim_actions.image.boot import BootFailedError, boot_test
+from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
+from hakim_actions.image.cacheuse import CacheMeter, CacheUse
 from hakim_actions.image.inventory import Inventory
 from hakim_actions.image.layers import LayerStore, layer_key
 from hakim_actions.image.pack import pack_tar
@@ -58,12 +59,13 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """An artifact that is there: where, what it is, and how long it took in seconds."""
+    """An artifact that is there: where, what it is, how long it took in seconds, and the cache."""
 
     folder: Path
     archive: FileRecord
     manifest: Manifest
     seconds: float
+    cache: CacheUse = field(default_factory=CacheUse)
 
 
 def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Built:
@@ -91,6 +93,7 @@ def build(name: ArtifactName, options: BuildOptions, progress: Progress) -> Buil
         archive=manifest.files[0],
         manifest=manifest,
         seconds=round(time.monotonic() - start, 3),
+        cache=run.cache,
     )
 
 
@@ -132,6 +135,8 @@ class _Run:
         self._layer_key = ""
         self._archive: Archive | None = None
         self._tools: tools.Staged | None = None
+        self._meter = CacheMeter(clock)
+        self.cache = CacheUse()
         self.staged = work / "artifact"
         self.staged.mkdir()
 
@@ -172,6 +177,7 @@ class _Run:
         details = sbom.read_details(rootfs.tar)
         rootfs.metadata.rename(self.staged / name.metadata)
         self._keep_layer(rootfs.tar)
+        self.cache = self._meter.use(report, stored=options.pieces is not None)
         archive = FileRecord(name=name.archive, size=report.packed_bytes, sha256=report.sha256)
         manifest = Manifest(
             variant=name.variant,
@@ -190,6 +196,7 @@ class _Run:
             content_key=options.sources.key(name),
             level=options.level,
             unpacked_bytes=report.raw_bytes,
+            cache=self.cache.counts(),
         )
         components = sbom.document(manifest, lock=options.lock, details=details)
         files.write_text(self.staged / name.sbom, components)
@@ -209,16 +216,21 @@ class _Run:
         verified.require()
         self._clock.start("boot", "Boot")
         structure = Check(name="structure", detail=f"{len(RULES)} rules of the image contract")
-        checks = (structure, *self._boot(manifest))
+        booted = self._boot(manifest)
         self._clock.end()
-        proven = dataclasses.replace(manifest, checks=checks, phases=dict(self._clock.seconds))
+        proven = dataclasses.replace(
+            manifest,
+            checks=(structure, *booted.checks),
+            phases=dict(self._clock.seconds),
+            boot_seconds=booted.boot_seconds,
+        )
         delivery.describe(proven, self.staged)
         return proven
 
-    def _boot(self, manifest: Manifest) -> tuple[Check, ...]:
+    def _boot(self, manifest: Manifest) -> BootReport:
         options = self._options
         try:
-            report = boot_test(
+            return boot_test(
                 self.staged / self._name.archive,
                 env=options.env,
                 work_dir=options.work_dir,
@@ -233,18 +245,17 @@ class _Run:
                 stream.write(error.report.log)
             error.hint = f"The journal of the boot is in {self._log}."
             raise
-        return report.checks
 
     def _layer(self, store: LayerStore) -> Path | None:
         """Return the base layer; make it first when there is none and this is not the base."""
         with store.alone(self._layer_key):
-            layer = store.get(self._layer_key)
+            layer = self._meter.get_layer(store, self._layer_key)
             if layer is not None or self._name.variant == "base":
                 return layer
             base = ArtifactName("base", self._name.release, self._name.arch)
             self._clock.progress.note(f"No base layer of {base.release} yet: making it.")
             made = self._distrobuilder(base, layer=None, staged=self._stage_tools(base))
-            return store.put(self._layer_key, made.tar)
+            return self._meter.put_layer(store, self._layer_key, made.tar)
 
     def _keep_layer(self, tar: Path) -> None:
         """Keep the tar of a base image as a layer, else remove it: the boot test needs the room."""
@@ -253,10 +264,7 @@ class _Run:
             tar.unlink()
             return
         with store.alone(self._layer_key):
-            if store.get(self._layer_key) is None:
-                store.put(self._layer_key, tar)
-            else:
-                tar.unlink()
+            self._meter.keep_layer(store, self._layer_key, tar)
 
     def _missing_in_base(self) -> list[str]:
         """Return which of the tools of base could not be had for this image."""

@@ -2,7 +2,7 @@
 
 ::
 
-    <cache-dir>/layers/   tars of base images (layers.py)
+    <cache-dir>/layers/   tars of base images, each with two small files (layers.py)
                 pieces/   compressed pieces of archives (pieces.py)
                 tools/    downloads, by hash (tools.py)
                 work/     root file systems of builds under way; empty otherwise
@@ -12,7 +12,9 @@ what they read.
 """
 
 import contextlib
+import os
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ from typing import Final
 
 #: Of root, because builds run as root and use what they find here.
 DEFAULT_FOLDER: Final = Path("/var/cache/hakim-actions")
-DEFAULT_MAX_BYTES: Final = 20 * 10**9
+GIGABYTE: Final = 10**9
+DEFAULT_MAX_BYTES: Final = 20 * GIGABYTE
 PARTS: Final = ("layers", "pieces", "tools")
 
 
@@ -33,30 +36,49 @@ class Part:
     size: int
 
 
+@dataclass(frozen=True, kw_only=True, order=True)
+class _Entry:
+    """What is of use only as a whole: when it was last used, its files, their bytes on disk."""
+
+    used: float
+    paths: tuple[Path, ...]
+    size: int
+
+
 def status(folder: Path) -> list[Part]:
     """Return what each part of the cache in *folder* holds."""
     found = []
     for name in PARTS:
-        sizes = [size for _, _, size in _entries(folder / name)]
-        found.append(Part(name=name, files=len(sizes), size=sum(sizes)))
+        entries = _entries(folder / name)
+        files = sum(len(entry.paths) for entry in entries)
+        found.append(Part(name=name, files=files, size=sum(entry.size for entry in entries)))
     return found
 
 
-def prune(folder: Path, *, max_bytes: int) -> int:
+def prune(folder: Path, *, max_bytes: int, unused_for: float | None = None) -> int:
     """Remove what was not used for longest until at most *max_bytes* are left; return the bytes.
 
-    Entries that a build is just using are safe: it has them open, or makes them again.
+    With *unused_for*, what was not used for so many seconds goes first, whatever its size. Entries
+    that a build is just using are safe: it has them open, or makes them again.
     """
     entries = sorted(entry for name in PARTS for entry in _entries(folder / name))
-    total = sum(size for _, _, size in entries)
+    total = sum(entry.size for entry in entries)
+    oldest = 0 if unused_for is None else time.time() - unused_for
     freed = 0
-    for _, path, size in entries:
-        if total - freed <= max_bytes:
+    for entry in entries:
+        if total - freed <= max_bytes and entry.used >= oldest:
             break
         with contextlib.suppress(OSError):
-            path.unlink()
-            freed += size
+            for path in entry.paths:
+                path.unlink()
+            freed += entry.size
     return freed
+
+
+def folders(folder: Path) -> list[Path]:
+    """Return *folder* and all folders of its parts, to give them to somebody else."""
+    below = (path for name in PARTS for path in (folder / name, *(folder / name).rglob("*")))
+    return [folder, *(path for path in below if path.is_dir() and not path.is_symlink())]
 
 
 def clear(folder: Path) -> int:
@@ -67,12 +89,26 @@ def clear(folder: Path) -> int:
     return freed
 
 
-def _entries(folder: Path) -> Sequence[tuple[float, Path, int]]:
-    """Return time of last use, path and size of every file, locks and half-written ones apart."""
-    found = []
+def _entries(folder: Path) -> Sequence[_Entry]:
+    """Return all entries; locks and half-written files are none.
+
+    Files that differ only in their ending are one: the checksum of a layer is as old as the layer,
+    and must not go before it.
+    """
+    groups: dict[Path, list[tuple[Path, os.stat_result]]] = {}
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
             if path.is_file() and not path.name.startswith("."):
-                state = path.stat()
-                found.append((state.st_mtime, path, state.st_blocks * 512))
-    return found
+                groups.setdefault(_whole(path), []).append((path, path.stat()))
+    return [
+        _Entry(
+            used=max(state.st_mtime for _, state in files),
+            paths=tuple(sorted(path for path, _ in files)),
+            size=sum(state.st_blocks * 512 for _, state in files),
+        )
+        for files in groups.values()
+    ]
+
+
+def _whole(path: Path) -> Path:
+    return path.with_suffix("") if path.parent.name == "layers" else path

@@ -50,7 +50,8 @@ def layer_key(
 class LayerStore:
     """A folder of layers. A layer older than *max_age_days* is not used.
 
-    An entry is ``<key>.tar`` with its sha256 beside it, so a damaged one is found before use.
+    An entry is ``<key>.tar`` with its sha256 beside it, so a damaged one is found before use, and
+    the seconds that making it took.
     """
 
     folder: Path
@@ -73,26 +74,49 @@ class LayerStore:
             return None
         return tar
 
-    def put(self, key: str, tar: Path) -> Path:
-        """Take *tar* as the layer of *key*, moving it when it is on the same disk; return it."""
+    def seconds(self, key: str) -> float:
+        """Return what making the layer of *key* took when it was made; 0 when nobody knows."""
+        try:
+            return float(self._seconds(key).read_text("ascii"))
+        except (OSError, ValueError):
+            return 0.0
+
+    def put(self, key: str, tar: Path, *, seconds: float = 0.0) -> Path:
+        """Take *tar* as the layer of *key*, moving it when it is on the same disk; return it.
+
+        *seconds* is what making it took. Where the folder cannot be written, or is full, *tar*
+        stays where it is and is returned.
+        """
         target, digest = self._paths(key)
-        self.folder.mkdir(parents=True, exist_ok=True)
         sha256 = files.sha256_file(tar)
-        digest.unlink(missing_ok=True)
         beside = target.with_suffix(".new")
-        shutil.move(tar, beside)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            digest.unlink(missing_ok=True)
+            shutil.move(tar, beside)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            return tar
         beside.replace(target)
-        # Last: a kill before this leaves a tar that nobody trusts.
-        files.write_text(digest, sha256)
+        with contextlib.suppress(OSError):  # without them it is of use to this build only
+            files.write_text(self._seconds(key), f"{seconds:.3f}")
+            # Last: a kill before this leaves a tar that nobody trusts.
+            files.write_text(digest, sha256)
         return target
 
     @contextlib.contextmanager
     def alone(self, key: str) -> Iterator[None]:
         """Wait until no other build is making the layer of *key*, then hold it for the block."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / f".{key}.lock").open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that cannot be written keeps nothing
+                self.folder.mkdir(parents=True, exist_ok=True)
+                stream = stack.enter_context((self.folder / f".{key}.lock").open("w"))
+                fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.tar", self.folder / f"{key}.sha256"
+
+    def _seconds(self, key: str) -> Path:
+        return self.folder / f"{key}.seconds"

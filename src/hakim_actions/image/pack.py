@@ -24,7 +24,8 @@ from typing import Final
 from hakim_actions.errors import BuildError
 from hakim_actions.image import order, tar, ustar
 from hakim_actions.image.inventory import InventoryReader
-from hakim_actions.image.pieces import PieceStore
+from hakim_actions.image.pieces import Piece, PieceStore
+from hakim_actions.image.stopwatch import Stopwatch
 from hakim_actions.system.files import replacing
 
 #: A build machine is often small: packing stays under 400 MiB. Encoders get most of that, packed
@@ -48,8 +49,10 @@ Progress = Callable[[int, int], None]
 class PackReport:
     """What was packed. Sizes are in bytes, *sha256* is that of the ``.tar.xz``.
 
-    *bytes_compressed* are raw bytes of pieces that were not in the store. *devices* counts the
-    device nodes that were left out. *warnings* say what went wrong without stopping the build.
+    *bytes_compressed* are raw bytes of pieces that were not in the store. *store_seconds* were
+    spent on reading and writing it, *saved_seconds* is what compressing the reused pieces took
+    when it was done; both as if the workers had shared it evenly. *devices* counts the device
+    nodes that were left out. *warnings* say what went wrong without stopping the build.
     """
 
     raw_bytes: int
@@ -60,6 +63,8 @@ class PackReport:
     bytes_compressed: int
     seconds: float
     devices: int
+    store_seconds: float = 0.0
+    saved_seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
 
@@ -94,13 +99,14 @@ def pack_tar(
             with replacing(target) as stream, _ordered(worker, pieces, count) as packed:
                 for piece in packed:
                     total.add(piece)
-                    stream.write(piece.data)
+                    stream.write(piece.packed.data)
         except OSError as error:
             msg = f"Cannot write {target}: {error.strerror}."
             raise BuildError(msg, hint="Make room, or choose another output folder.") from None
     return total.report(
         seconds=time.monotonic() - began,
         devices=len(members) - len(kept),
+        workers=count,
         warnings=tuple(store.warnings) if store else (),
     )
 
@@ -137,12 +143,16 @@ def _is_packaged_python(member: tar.Member, owners: Mapping[bytes, str]) -> bool
 
 @dataclass(frozen=True)
 class _Packed:
-    """A piece as it is written; *size* is that of its raw bytes, *content* that of its files."""
+    """A piece as it is written; *size* is that of its raw bytes, *content* that of its files.
 
-    data: bytes
+    *in_store* are the seconds that the store took.
+    """
+
+    packed: Piece
     size: int
     content: int
     reused: bool
+    in_store: float = 0.0
 
 
 class _Total:
@@ -155,25 +165,32 @@ class _Total:
         self._sums = dict.fromkeys(
             ("raw_bytes", "packed_bytes", "pieces", "pieces_reused", "bytes_compressed"), 0
         )
+        self._in_store = self._saved = 0.0
         self._digest = hashlib.sha256()
 
     def add(self, piece: _Packed) -> None:
-        self._digest.update(piece.data)
+        self._digest.update(piece.packed.data)
         self._sums["raw_bytes"] += piece.size
-        self._sums["packed_bytes"] += len(piece.data)
+        self._sums["packed_bytes"] += len(piece.packed.data)
         self._sums["pieces"] += 1
         self._sums["pieces_reused"] += piece.reused
         self._sums["bytes_compressed"] += 0 if piece.reused else piece.size
+        self._in_store += piece.in_store
+        self._saved += piece.packed.seconds if piece.reused else 0
         self._done += piece.content
         if self._progress is not None:
             self._progress(self._done, self._content)
 
-    def report(self, *, seconds: float, devices: int, warnings: tuple[str, ...]) -> PackReport:
+    def report(
+        self, *, seconds: float, devices: int, workers: int, warnings: tuple[str, ...]
+    ) -> PackReport:
         return PackReport(
             **self._sums,
             sha256=self._digest.hexdigest(),
             seconds=seconds,
             devices=devices,
+            store_seconds=self._in_store / workers,
+            saved_seconds=self._saved / workers,
             warnings=warnings,
         )
 
@@ -265,21 +282,27 @@ class _Worker:
         content = sum(part.stop - part.start for part in piece)
         if self._store is None:
             return _Packed(self._compress(piece, lzma2), size, content, reused=False)
-        if (data := self._store.get(key, settings)) is not None:
-            return _Packed(data, size, content, reused=True)
+        watch = Stopwatch()
+        with watch.running():
+            found = self._store.get(key, settings)
+        if found is not None:
+            return _Packed(found, size, content, reused=True, in_store=watch.seconds)
         with self._store.alone(key, settings):
-            data = self._store.get(key, settings)
-            reused = data is not None
-            if data is None:
-                data = self._compress(piece, lzma2)
-                self._store.put(key, settings, data)
-        return _Packed(data, size, content, reused=reused)
+            with watch.running():
+                found = self._store.get(key, settings)
+            made = found or self._compress(piece, lzma2)
+            if found is None:
+                with watch.running():
+                    self._store.put(key, settings, made)
+        reused = found is not None
+        return _Packed(made, size, content, reused=reused, in_store=watch.seconds)
 
-    def _compress(self, piece: order.Piece, lzma2: dict[str, int]) -> bytes:
+    def _compress(self, piece: order.Piece, lzma2: dict[str, int]) -> Piece:
         with self._memory.holding(_MEMORY_FACTOR * lzma2["dict_size"]):
+            began = time.thread_time()
             encoder = lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=[lzma2])
             data = [encoder.compress(chunk) for chunk in self._raw(piece)]
-            return b"".join([*data, encoder.flush()])
+            return Piece(b"".join([*data, encoder.flush()]), time.thread_time() - began)
 
     def _raw(self, piece: order.Piece) -> Iterator[bytearray]:
         """Yield the bytes of *piece* as they stand in the tar, about a megabyte at a time."""

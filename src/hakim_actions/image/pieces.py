@@ -4,12 +4,26 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
+#: After the digest: the seconds that compressing took.
+_SECONDS: Final = struct.Struct(">d")
+#: Part of every name, so that an entry of another form is never taken for one of this.
+_FORM: Final = "2"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An ``.xz`` stream, and the processor seconds that compressing it took."""
+
+    data: bytes
+    seconds: float = 0.0
 
 
 class PieceStore:
@@ -30,10 +44,10 @@ class PieceStore:
 
     def path(self, raw_sha256: str, settings: str) -> Path:
         """Return where the piece of these raw bytes, made with *settings*, is kept."""
-        key = hashlib.sha256(f"{settings}\0{raw_sha256}".encode()).hexdigest()
+        key = hashlib.sha256(f"{_FORM}\0{settings}\0{raw_sha256}".encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.piece"
 
-    def get(self, raw_sha256: str, settings: str) -> bytes | None:
+    def get(self, raw_sha256: str, settings: str) -> Piece | None:
         """Return the compressed piece, or None when it is not there or not what was put there."""
         path = self.path(raw_sha256, settings)
         try:
@@ -43,24 +57,26 @@ class PieceStore:
         except OSError as error:
             self._warn(f"Piece {path} cannot be read: {error.strerror}.")
             return None
-        digest, piece = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
-        if digest != _digest(path, piece):
+        digest, entry = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+        if len(entry) < _SECONDS.size or digest != _digest(path, entry):
             self._warn(f"Piece {path} was damaged; it is compressed again.")
             with contextlib.suppress(OSError):
                 path.unlink()
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # who cleans up removes what was not used for longest
-        return piece
+        (seconds,) = _SECONDS.unpack_from(entry)
+        return Piece(entry[_SECONDS.size :], seconds)
 
-    def put(self, raw_sha256: str, settings: str, piece: bytes) -> None:
+    def put(self, raw_sha256: str, settings: str, piece: Piece) -> None:
         """Keep *piece*; after the first failure (disk full, read-only) nothing more is kept."""
         if not self._writable:
             return
         path = self.path(raw_sha256, settings)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, _digest(path, piece) + piece)
+            entry = _SECONDS.pack(piece.seconds) + piece.data
+            _write(path, _digest(path, entry) + entry)
         except OSError as error:
             self._writable = False
             self._warn(f"Pieces are not kept in {self.folder}: {error.strerror}.")
@@ -88,9 +104,9 @@ class PieceStore:
             self.warnings.append(warning)
 
 
-def _digest(path: Path, piece: bytes) -> bytes:
+def _digest(path: Path, entry: bytes) -> bytes:
     digest = hashlib.sha256(path.name.encode())
-    digest.update(piece)
+    digest.update(entry)
     return digest.digest()
 
 
