@@ -16,7 +16,7 @@ TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git jq \
 	libarchive-tools skopeo zstd
 
 .DEFAULT_GOAL := help
-.PHONY: help setup-build build test e2e e2e-all lint format bench docs clean system-build system-test distrobuilder
+.PHONY: help setup-build build test e2e e2e-all lint format bench bench-build docs clean system-build system-test distrobuilder
 
 help: ## Show this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -70,7 +70,11 @@ docs: $(VENV)/.dev ## Write the reference pages that follow from the sources.
 	for page in actions commands; do $(PYTHON) "scripts/$${page}_page.py" || exit; done
 
 bench: $(VENV)/.dev ## Measure; every number is a ratio of two things in one run.
-	for benchmark in benchmarks/*.py; do $(PYTHON) "$$benchmark" || exit; done
+	for benchmark in $(filter-out benchmarks/build.py,$(wildcard benchmarks/*.py)); do \
+		$(PYTHON) "$$benchmark" || exit; done
+
+bench-build: setup-build ## Measure whole builds against plain distrobuilder (root, an hour or two).
+	$(PYTHON) benchmarks/build.py --allow-missing "$(ALLOW_MISSING)"
 
 clean: ## Remove what builds and tests leave behind; keeps the cache.
 	rm -rf $(VENV) distrobuilder/out .pytest_cache .mypy_cache .ruff_cache

@@ -3,13 +3,12 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
+from page import ROOT, cell, write_or_check
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/reference/actions.md"
+PAGE = "docs/reference/actions.md"
 #: In the order they are used.
 ACTIONS = ("", "matrix", "build", "verify", "publish", "promote", "push-templates")
 HEAD = """\
@@ -45,22 +44,13 @@ def table(title: str, entries: dict[str, dict[str, Any]], *, default: bool) -> I
     yield f"| {title} | |{' Default |' if default else ''}"
     yield f"| --- | --- |{' --- |' if default else ''}"
     for name, entry in entries.items():
-        text = " ".join(entry["description"].split()).replace("|", "\\|")
-        text = text.replace("<", "&lt;")
         value = f" `{entry['default']}` |" if default and entry["default"] else ""
-        yield f"| `{name}` | {text} |{value or (' |' if default else '')}"
+        yield f"| `{name}` | {cell(entry['description'])} |{value or (' |' if default else '')}"
 
 
 def main() -> int:
     """Write the page, or with ``--check`` only tell whether it is fresh."""
-    text = page()
-    if sys.argv[1:] == ["--check"]:
-        if PAGE.read_text("utf-8") == text:
-            return 0
-        sys.stderr.write("docs/reference/actions.md is stale: run scripts/actions_page.py\n")
-        return 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    return write_or_check(PAGE, page(), script="scripts/actions_page.py")
 
 
 if __name__ == "__main__":
