@@ -1,7 +1,11 @@
 """Several images in one run: base first, one layer for all, and a failure stays its own."""
 
+import errno
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +70,34 @@ def test_a_cached_rebuild_gives_the_same_bytes(build: Run, tmp_path: Path) -> No
     build("php", "--cached")
 
     assert archive.read_bytes() == first
+
+
+def test_a_cache_that_can_only_be_read_is_used_and_said(
+    build: Run, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Root writes everywhere, so what a read-only disk answers is stood in for."""
+    build("php", "--cached")
+    refusal = OSError(errno.EROFS, os.strerror(errno.EROFS))
+    cache = str(tmp_path / "cache")
+
+    def refused(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            place = options.get("dir") or arguments[0]
+            if str(place).startswith(cache):
+                raise refusal
+            return real(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "utime", refused(os.utime))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused(tempfile.TemporaryFile))
+
+    code, said, calls = run("build", "php", "--cached", *OPTIONS, "--work-dir", "work")
+
+    assert code == 0, said
+    assert calls == ["php on a layer"]
+    assert f"cannot write to {cache}: Read-only file system." in said
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_one_failure_stops_only_itself(build: Run, build_programs: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hakim_actions.image.cachekeys import CacheKey, cache_keys
 from hakim_actions.image.many import Outcome, build_many
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
+from hakim_actions.system import files
 from hakim_actions.system.git import revision
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -222,21 +223,34 @@ def _stores(
 
     A single image without the cache is faster from scratch than on a layer made for it.
     """
-    if store is not None:
-        yield replace(options, layers=store)
-        return
     own = options.work_dir / f"run-{os.getpid()}"
-    options = replace(options, downloads=own)
-    if len(names) > 1 and not from_scratch:
+    if store is not None:
+        options = replace(options, layers=store)
+        if not _can_keep(options.downloads):
+            options = replace(options, downloads=own)
+    elif len(names) > 1 and not from_scratch:
         options = replace(
             options,
+            downloads=own,
             layers=layers.LayerStore(folder=own / "layers"),
             pieces=PieceStore(own / "pieces"),
         )
+    else:
+        options = replace(options, downloads=own)
     try:
         yield options
     finally:
         remove(own)
+
+
+def _can_keep(folder: Path) -> bool:
+    """Tell whether downloads can be kept in the cache *folder*; say so where they cannot."""
+    try:
+        files.writable_folder(folder, option="--cache-dir")
+    except ConfigurationError as error:
+        click.echo(f"{error.message} The build goes on and keeps nothing there.", err=True)
+        return False
+    return True
 
 
 def _build_each(

@@ -69,9 +69,10 @@ class LayerStore:
             if files.sha256_file(tar) != expected:
                 tar.unlink()
                 return None
-            os.utime(tar)  # who cleans up removes what was not used for longest
         except (OSError, ValueError):
             return None
+        with contextlib.suppress(OSError):  # a cache that can only be read
+            os.utime(tar)  # who cleans up removes what was not used for longest
         return tar
 
     def seconds(self, key: str) -> float:
