@@ -139,6 +139,14 @@ class Catalog:
             msg = f"Unknown variant '{name}'."
             raise ConfigurationError(msg, hint=did_you_mean(name, self.variants)) from None
 
+    def of_release(self, release: str) -> list[str]:
+        """Return the names of the variants that *release* has, in the order of the file.
+
+        Raises ConfigurationError for an unknown release.
+        """
+        release_named(release)
+        return [name for name, entry in self.variants.items() if release in entry.releases]
+
     def checks(
         self, variant: str, release: str, *, missing: Collection[str] = ()
     ) -> tuple[CommandCheck, ...]:

@@ -125,7 +125,7 @@ def command(
         raise ConfigurationError(msg, hint="Leave one of them out.")
     project = Project.find(Path.cwd())
     catalog = Catalog.load(project.variants)
-    variants = _chosen(catalog, variant_argument, variant, all_variants and release)
+    variants = _chosen(catalog, variant_argument, variant, release if all_variants else "")
     names = [catalog.target(name, release, arch) for name in variants]
     _refuse_wrong_url("--mirror", mirror)
     _refuse_wrong_url("--apt-proxy", apt_proxy)
@@ -179,7 +179,7 @@ def command(
 
 
 def _chosen(
-    catalog: Catalog, argument: str | None, option: str | None, every: str | bool
+    catalog: Catalog, argument: str | None, option: str | None, every: str
 ) -> Sequence[str]:
     """Return the variants to build; *every* is the release of which all are wanted."""
     given = [name for name in (argument, option) if name]
@@ -187,8 +187,7 @@ def _chosen(
         msg = "Give a variant once: as [VARIANT], as --variant, or all of them with --all."
         raise ConfigurationError(msg, hint="Example: hakim-actions build --variant php")
     if every:
-        found = [name for name, entry in catalog.variants.items() if every in entry.releases]
-        return found or list(catalog.variants)  # an unknown release is refused by its name
+        return catalog.of_release(every)
     return given or ["base"]
 
 

@@ -141,7 +141,7 @@ def keys(
     """  # noqa: D301 - click reads the escape
     project = Project.find(Path.cwd())
     catalog = Catalog.load(project.variants)
-    variants = _of_release(catalog, release) if all_variants else [variant]
+    variants = catalog.of_release(release) if all_variants else [variant]
     found = cache_keys(
         [catalog.target(name, release, arch) for name in variants],
         sources=Sources.read(project.definition.parent),
@@ -157,12 +157,6 @@ def keys(
         return
     for name, value in outputs.items():
         click.echo(f"{name}: {value}".replace("\n", "\n  "))
-
-
-def _of_release(catalog: Catalog, release: str) -> list[str]:
-    """Return the variants that ``build --all`` builds."""
-    found = [name for name, entry in catalog.variants.items() if release in entry.releases]
-    return found or list(catalog.variants)  # an unknown release is refused by its name
 
 
 def _outputs(found: Mapping[str, CacheKey], folder: Path) -> dict[str, str]:
