@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 HAKIM := $(VENV)/bin/hakim-actions
 
 # What the build and the boot test run, by Debian package.
-BUILD_PACKAGES := debootstrap debian-archive-keyring rsync gpg squashfs-tools tar xz-utils \
+BUILD_PACKAGES := debootstrap debian-archive-keyring rsync gpg squashfs-tools tar xz-utils zstd \
 	lxc dnsmasq-base iproute2 util-linux openssh-client uidmap
 # Readers that packing is tested against, and what the tests start.
 TEST_PACKAGES := busybox-static chromium curl docker.io docker-registry git jq \

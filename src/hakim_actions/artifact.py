@@ -51,6 +51,11 @@ class ArtifactName:
         return f"{self.stem}.meta.tar.xz"
 
     @property
+    def twin(self) -> str:
+        """The same tar packed with zstd; only where a build was asked for it."""
+        return f"{self.stem}.tar.zst"
+
+    @property
     def manifest(self) -> str:
         """What is in the image and how it was made (JSON)."""
         return f"{self.stem}.manifest.json"

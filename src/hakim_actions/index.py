@@ -19,8 +19,8 @@ INDEX_SCHEMA: Final = 1
 class IndexEntry:
     """One image: its archive and the files beside it, and what was installed.
 
-    ``files`` maps a role (``archive metadata manifest sbom``) to a file; ``image`` is the OCI
-    reference with digest where one was pushed.
+    ``files`` maps a role (``archive metadata manifest sbom``, and where it was made ``twin``) to a
+    file; ``image`` is the OCI reference with digest where one was pushed.
     """
 
     variant: str

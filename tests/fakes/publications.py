@@ -67,6 +67,30 @@ def write(folder: Path, made: Made, *, exact: bool = False) -> Path:
     return target
 
 
+def _record(path: Path) -> FileRecord:
+    data = path.read_bytes()
+    return FileRecord(name=path.name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def add_twin(folder: Path, made: Made, *, told: bool = True) -> Path:
+    """Put a .tar.zst beside *made* as ``build --zstd`` does, and return it.
+
+    Unless *told*, the manifest knows nothing of it.
+    """
+    target = folder / made.variant
+    twin = target / made.name.twin
+    twin.write_bytes(b"twin of " + made.name.stem.encode())
+    path, listing = target / made.name.manifest, target / SUMS_NAME
+    if told:
+        before = Manifest.from_json(path.read_text(), source=path.name)
+        files = (*before.files, _record(twin))
+        path.write_text(replace(before, files=files).to_json())
+    sums = parse_sums(listing.read_text(), source="the fixture")
+    changed = {it.name: _record(it).sha256 for it in (twin, path)}
+    listing.write_text(format_sums({**sums, **changed}))
+    return twin
+
+
 def manifest(made: Made, records: Sequence[FileRecord] = ()) -> Manifest:
     """Return the manifest that build would have written for *made*."""
     return Manifest(

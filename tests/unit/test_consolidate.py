@@ -38,6 +38,14 @@ class TestWhatBelongsTogether:
         assert release.version == "v1.2.0"
         assert release.index.commit == COMMIT
 
+    def test_a_twin_is_an_asset_and_in_the_index(self, out: Path) -> None:
+        name = publications.add_twin(out, Made()).name
+        release = consolidate([out], expected=MATRIX)
+        assert name in release.by_name
+        base, php = release.index.entries
+        assert base.files["twin"].name == name
+        assert "twin" not in php.files
+
     def test_the_checksums_prove_every_file_and_the_index(self, out: Path) -> None:
         release = consolidate([out])
         sums = parse_sums(release.by_name[SUMS_NAME].data.decode(), source="the sums")
@@ -159,6 +167,16 @@ def _no_sbom(out: Path) -> None:
     _drop_line(sums, name)
 
 
+def _no_twin(out: Path) -> None:
+    twin = publications.add_twin(out, Made())
+    twin.unlink()
+    _drop_line(out / "base" / SUMS_NAME, twin.name)
+
+
+def _unexpected_twin(out: Path) -> None:
+    publications.add_twin(out, Made(), told=False)
+
+
 def _stray(out: Path) -> None:
     stray = out / "base/hakim-base-trixie-amd64.zip"
     stray.write_text("what is this")
@@ -182,6 +200,8 @@ def _path_in_sums(out: Path) -> None:
         (_two_truths, "it changed after it was verified"),
         (_other_commit, "the images come from 2 commits"),
         (_no_sbom, "hakim-base-trixie-amd64.cdx.json is missing"),
+        (_no_twin, "hakim-base-trixie-amd64.tar.zst is missing"),
+        (_unexpected_twin, "hakim-base-trixie-amd64.tar.zst belongs to no manifest"),
         (_stray, "hakim-base-trixie-amd64.zip belongs to no manifest"),
         (_path_in_sums, "is a path"),
     ],

@@ -211,6 +211,11 @@ def with_bytes(name: str, data: bytes) -> Spoil:
     return spoil
 
 
+def with_wrong_twin(folder: Path) -> None:
+    (folder / NAME.twin).write_bytes(b"no zstd")
+    write_sums(folder)
+
+
 def with_link(name: str, target: str) -> Spoil:
     """Return what replaces the file *name* by a symbolic link."""
 
@@ -262,6 +267,7 @@ BROKEN: dict[str, tuple[Spoil, set[str], str]] = {
     ),
     "no checksums": (without(SUMS_NAME), {"sums-present"}, "no such file"),
     "a damaged file": (with_damage, {"sums-match", "manifest-files"}, NAME.metadata),
+    "a twin of something else": (with_wrong_twin, {"twin-same"}, NAME.twin),
     "a wrong checksum": (
         with_sums(lambda text: "0" * 64 + text[64:]),
         {"sums-match"},

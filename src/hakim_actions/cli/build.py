@@ -78,6 +78,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     show_default=True,
     help="Level of xz: 1 is fast, 9 is small.",
 )
+@click.option("--zstd", is_flag=True, help="Make a .tar.zst, which unpacks faster, as well.")
 @click.option("--boot-timeout", default=120.0, show_default=True, help="Seconds to boot within.")
 @click.option(
     "--check-reproducible",
@@ -107,6 +108,7 @@ def command(
     work_dir: Path | None,
     image_version: str,
     compression_level: int,
+    zstd: bool,
     boot_timeout: float,
     check_reproducible: bool,
     as_json: bool,
@@ -150,6 +152,7 @@ def command(
         mirror=mirror,
         apt_proxy=apt_proxy,
         level=compression_level,
+        twin=zstd,
         boot_timeout=boot_timeout,
         pieces=PieceStore(cache_dir / "pieces") if cached else None,
         env=app.env,
@@ -236,6 +239,8 @@ def _stores(
         )
     else:
         options = replace(options, downloads=own)
+    if options.layers is not None:
+        options = replace(options, debs=options.downloads / "debs")
     try:
         yield options
     finally:

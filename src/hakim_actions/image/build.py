@@ -11,7 +11,7 @@ from hakim_actions.artifact import Archive, ArtifactName, Check, FileRecord, Man
 from hakim_actions.catalog import Catalog, Project
 from hakim_actions.content import Sources
 from hakim_actions.debian import release_named
-from hakim_actions.image import delivery, distrobuilder, mirror, sbom, tools
+from hakim_actions.image import debcache, delivery, distrobuilder, mirror, sbom, tools, zstd
 from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
 from hakim_actions.image.cacheuse import CacheMeter, CacheUse
 from hakim_actions.image.inventory import Inventory
@@ -22,7 +22,7 @@ from hakim_actions.image.rules import RULES
 from hakim_actions.image.toolslock import Lock
 from hakim_actions.image.verify import verify_paths
 from hakim_actions.image.workspace import work_folder
-from hakim_actions.system import files
+from hakim_actions.system import files, units
 from hakim_actions.system.git import Revision
 from hakim_actions.system.progress import PhaseClock, Progress
 
@@ -35,7 +35,8 @@ class BuildOptions:
     ``boot_timeout`` is in seconds. Without ``layers`` every image is bootstrapped from scratch;
     without ``pieces`` everything is compressed anew. Downloads are kept in ``downloads``; tools
     that cannot be had are left out when ``allow_missing`` names them, and ``tool_mirrors`` maps
-    the start of their URLs to another.
+    the start of their URLs to another. Packages are kept in ``debs``, unless ``apt_proxy`` names a
+    proxy that does it. With ``twin`` there will be a .tar.zst beside the .tar.xz.
     """
 
     project: Project
@@ -54,6 +55,8 @@ class BuildOptions:
     boot_timeout: float = 120
     layers: LayerStore | None = None
     pieces: PieceStore | None = None
+    debs: Path | None = None
+    twin: bool = False
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -201,9 +204,18 @@ class _Run:
         components = sbom.document(manifest, lock=options.lock, details=details)
         files.write_text(self.staged / name.sbom, components)
         listed = (*manifest.files, delivery.record(self.staged / name.sbom))
-        manifest = dataclasses.replace(manifest, files=listed)
+        manifest = dataclasses.replace(manifest, files=(*listed, *self._twin(report.raw_bytes)))
         delivery.describe(manifest, self.staged)
         return manifest
+
+    def _twin(self, raw_bytes: int) -> tuple[FileRecord, ...]:
+        """Pack the archive with zstd as well, if that is wanted."""
+        if not self._options.twin:
+            return ()
+        self._clock.start("zstd", "Pack with zstd")
+        archive, twin = self.staged / self._name.archive, self.staged / self._name.twin
+        zstd.pack_twin(archive, twin, raw_bytes=raw_bytes, env=self._options.env)
+        return (delivery.record(twin),)
 
     def prove(self, manifest: Manifest) -> Manifest:
         """Verify and boot what is staged, and return the manifest with what was proven."""
@@ -307,7 +319,20 @@ class _Run:
             commit=options.revision.commit,
             work_dir=self._work / f"distrobuilder-{name.variant}",
             tools=staged.tar if staged else None,
-            apt_proxy=options.apt_proxy,
         )
         job.work_dir.mkdir(exist_ok=True)
-        return distrobuilder.run(job, log=self._log, clock=self._clock, env=options.env)
+        with self._apt_proxy() as apt_proxy:
+            job = dataclasses.replace(job, apt_proxy=apt_proxy)
+            return distrobuilder.run(job, log=self._log, clock=self._clock, env=options.env)
+
+    @contextlib.contextmanager
+    def _apt_proxy(self) -> Iterator[str]:
+        """Run the cache of packages beside the block; a proxy that was given takes its place."""
+        options, note = self._options, self._clock.progress.note
+        if options.apt_proxy or options.debs is None:
+            yield options.apt_proxy
+            return
+        with debcache.proxy(debcache.DebStore(options.debs, on_warning=note)) as running:
+            yield running.url
+        served, fetched = units.size(running.served), units.size(running.fetched)
+        note(f"Packages: {served} from the cache, {fetched} downloaded.")

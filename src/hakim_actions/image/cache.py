@@ -5,6 +5,7 @@
     <cache-dir>/layers/   tars of base images, each with two small files (layers.py)
                 pieces/   compressed pieces of archives (pieces.py)
                 tools/    downloads, by hash (tools.py)
+                debs/     packages and indices of Debian, by address (debcache.py)
                 work/     root file systems of builds under way; empty otherwise
 
 Everything in it can be removed at any time: builds write beside and rename, and check the hash of
@@ -24,7 +25,7 @@ from typing import Final
 DEFAULT_FOLDER: Final = Path("/var/cache/hakim-actions")
 GIGABYTE: Final = 10**9
 DEFAULT_MAX_BYTES: Final = 20 * GIGABYTE
-PARTS: Final = ("layers", "pieces", "tools")
+PARTS: Final = ("layers", "pieces", "tools", "debs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,8 @@ def deliver(name: ArtifactName, staged: Path, folder: Path) -> None:
         shutil.move(staged / file_name, folder / f".{file_name}.new")
     for file_name in new:
         (folder / f".{file_name}.new").replace(folder / file_name)
+    if name.twin not in new:
+        (folder / name.twin).unlink(missing_ok=True)  # that of an earlier build
     files.write_text(sums_file, format_sums({**others, **new}))
 
 

@@ -20,6 +20,7 @@ BUILD_PROGRAMS: Final = {
     "gpg": "gpg",
     "tar": "tar",
     "xz": "xz-utils",
+    "zstd": "zstd",
 }
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 INSTALL_DISTROBUILDER: Final = "scripts/install-distrobuilder.sh"

@@ -13,12 +13,13 @@ from typing import IO, Final
 
 from hakim_actions.artifact import SUMS_NAME, Manifest, parse_sums
 from hakim_actions.errors import VerificationError
-from hakim_actions.image import checksums, rules_manifest
+from hakim_actions.image import checksums, rules_manifest, zstd
 from hakim_actions.image.openfile import UnusableFileError, open_inside
 from hakim_actions.image.rules import Failure, Rule
 from hakim_actions.image.structure import check_structure
 from hakim_actions.image.xzreader import XzReader
 from hakim_actions.index import INDEX_NAME
+from hakim_actions.system.process import ProcessError
 from hakim_actions.system.progress import Progress, Silent
 
 #: The longest text that is read whole: checksums or a manifest (bytes).
@@ -98,6 +99,8 @@ class _Verification:
     progress: Progress
     checked: list[CheckedFile] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    unpacked: dict[Path, tuple[int, str]] = field(default_factory=dict)
+    """Size and sha256 of what each archive unpacked to."""
 
     @contextlib.contextmanager
     def telling(self, path: Path) -> Iterator[None]:
@@ -196,6 +199,8 @@ class _Verification:
                 sha256 = self._structure(path, stream, size, manifest)
             else:
                 sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+                if zstd.is_twin(path.name) and not self.checksums_only:
+                    self._twin(path, stream)
             if expected is not None and sha256 != expected:
                 self._fail(checksums.MATCH, path, f"{sha256} ({size} bytes)", expected)
             return CheckedFile(
@@ -212,11 +217,24 @@ class _Verification:
         self, path: Path, stream: IO[bytes], size: int, manifest: Manifest | None
     ) -> str:
         """Check the structure and hash the file in one reading; return the sha256."""
-        digest = hashlib.sha256()
-        reader = XzReader(stream, observe=digest.update)
+        digest, unpacked = hashlib.sha256(), hashlib.sha256()
+        reader = XzReader(stream, observe=digest.update, observe_unpacked=unpacked.update)
         self.failures += check_structure(reader, path, size=size, manifest=manifest)
+        self.unpacked[path] = (reader.offset, unpacked.hexdigest())
         reader.drain()
         return digest.hexdigest()
+
+    def _twin(self, path: Path, stream: IO[bytes]) -> None:
+        """Compare what the twin *path* unpacks to with its archive, which was read before it."""
+        size, sha256 = self.unpacked.get(path.with_name(zstd.archive_of(path.name)), (0, ""))
+        stream.seek(0)
+        try:
+            found = zstd.raw_sha256(stream, limit=size)
+        except (zstd.UnusableTwinError, ProcessError) as error:
+            self._fail(zstd.SAME, path, error.message, error.hint or f"{size} bytes")
+            return
+        if found != sha256:
+            self._fail(zstd.SAME, path, f"unpacked, sha256 {found}", f"{sha256}, as the archive")
 
     def _manifest(self, folder: Path, archive: str) -> Manifest | None:
         path = folder / f"{archive.removesuffix('.tar.xz')}.manifest.json"

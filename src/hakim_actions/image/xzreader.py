@@ -25,15 +25,24 @@ class ArchiveError(VerificationError):
 class XzReader:
     """Hands out the unpacked bytes of *source*, and every packed byte to *observe*.
 
+    *observe_unpacked* gets each unpacked byte, also those that are skipped.
+
     Accepts what ``xz -d`` accepts: several streams one after another, with zero padding in
     multiples of four bytes between them, and nothing else. (Python's ``lzma.open`` ignores what
     follows the first stream if it is not another one.) File format: https://tukaani.org/xz/format.html
     """
 
-    def __init__(self, source: IO[bytes], *, observe: Callable[[bytes], object]) -> None:
+    def __init__(
+        self,
+        source: IO[bytes],
+        *,
+        observe: Callable[[bytes], object],
+        observe_unpacked: Callable[[bytes], object] = lambda _piece: None,
+    ) -> None:
         """Read nothing yet."""
         self._source = source
         self._observe = observe
+        self._observe_unpacked = observe_unpacked
         self._decoder: lzma.LZMADecompressor | None = None
         self._packed = b""
         self._piece = b""
@@ -99,6 +108,7 @@ class XzReader:
         except (lzma.LZMAError, EOFError) as error:
             msg = f"the compressed data is damaged ({error})"
             raise ArchiveError(msg) from None
+        self._observe_unpacked(piece)
         if self._decoder.eof:
             self._packed = self._decoder.unused_data
             self._decoder = None

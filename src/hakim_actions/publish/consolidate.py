@@ -33,6 +33,8 @@ ROLES: Final = {
     "manifest": ".manifest.json",
     "sbom": ".cdx.json",
 }
+#: Likewise, of files that only some builds make; the manifest says which.
+OPTIONAL_ROLES: Final = {"twin": ".tar.zst"}
 _MERGED_HINT: Final = (
     "Download the artifacts of a workflow each into a folder of its own (no merge-multiple): "
     "every job writes its own sha256sums.txt."
@@ -219,7 +221,7 @@ def _agree(found: _Found, manifests: Sequence[Manifest]) -> list[str]:
     problems: list[str] = []
     known: set[str] = set()
     for manifest in manifests:
-        names = [manifest.name.stem + ending for ending in ROLES.values()]
+        names = [manifest.name.stem + ending for ending in _roles(manifest).values()]
         known.update(names)
         problems += [f"{name} is missing" for name in names if name not in found.files]
         problems += [
@@ -267,7 +269,8 @@ def _index(version: str, manifests: Sequence[Manifest], found: _Found) -> Index:
 
 
 def _entry(manifest: Manifest, found: _Found) -> IndexEntry:
-    records = {role: _record(manifest.name.stem + end, found) for role, end in ROLES.items()}
+    roles = _roles(manifest)
+    records = {role: _record(manifest.name.stem + end, found) for role, end in roles.items()}
     return IndexEntry(
         variant=manifest.variant,
         release=manifest.release,
@@ -278,6 +281,12 @@ def _entry(manifest: Manifest, found: _Found) -> IndexEntry:
         tools=dict(getattr(manifest, "tools", {})),
         missing=tuple(getattr(manifest, "missing", ())),
     )
+
+
+def _roles(manifest: Manifest) -> Mapping[str, str]:
+    """Return the roles and endings of the files that *manifest* promises."""
+    made = {record.name.removeprefix(manifest.name.stem) for record in manifest.files}
+    return ROLES | {role: end for role, end in OPTIONAL_ROLES.items() if end in made}
 
 
 def _record(name: str, found: _Found) -> FileRecord:

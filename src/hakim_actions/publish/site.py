@@ -21,7 +21,7 @@ from hakim_actions.publish.diff import compare, counts, of_index
 from hakim_actions.system import units
 
 TITLE: Final = "Hakim images"
-_ROLES: Final = {"metadata": "metadata", "manifest": "manifest", "sbom": "SBOM"}
+_ROLES: Final = {"twin": "tar.zst", "metadata": "metadata", "manifest": "manifest", "sbom": "SBOM"}
 
 
 def read(path: Path) -> Index:

@@ -122,6 +122,15 @@ class Received:
     sha256: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """An answer on its way: status, headers with lower-case names, and the body in pieces."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
+
+
 @dataclass(kw_only=True)
 class Http:
     """A client; use it as a context manager. *headers* go with every request of the same origin.
@@ -222,6 +231,20 @@ class Http:
                 return received
 
         return self._retrying(once, idempotent=True)
+
+    @contextmanager
+    def streamed(self, url: str) -> Iterator[Incoming]:
+        """GET *url* once and hand out the answer as it comes, byte for byte as it was sent.
+
+        Raises HttpError, in the block as well when the answer breaks off.
+        """
+        request = self._build("GET", url, headers={"Accept-Encoding": "identity"})
+        with self._open(request) as response:
+            yield Incoming(
+                status=response.status_code,
+                headers={name.lower(): value for name, value in response.headers.items()},
+                pieces=response.iter_raw(),
+            )
 
     def _build(self, method: str, url: str, **options: Any) -> httpx.Request:
         try:

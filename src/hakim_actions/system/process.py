@@ -177,6 +177,7 @@ def started(
     *,
     env: Mapping[str, str],
     cwd: Path | None = None,
+    stdin: int | IO[bytes] | None = subprocess.DEVNULL,
     stdout: int | IO[str] | None = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run *command* beside the block, in a process group that is gone when the block is left."""
@@ -184,7 +185,7 @@ def started(
         child = subprocess.Popen(
             list(command),
             env=dict(env),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=cwd,
