@@ -42,6 +42,8 @@ WAYS: Final = ("plain", "cold", "warm", "changed")
 RELEASE: Final = "trixie"
 #: Small, without dependencies, and in no image.
 ADDED_PACKAGE: Final = "hello"
+#: A line through fewer points says nothing about what was not measured.
+_ENOUGH: Final = 2
 CHROMIUM: Final = (
     *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
     *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
@@ -175,6 +177,8 @@ def report(results: Mapping[str, Result]) -> str:
     """
     images = results["cold"]["images"]
     plain = {key.split()[1]: value for key, value in results.items() if key.startswith("plain ")}
+    if len(plain) < _ENOUGH:
+        return "\n".join(_sizes(images, plain))
     wall, cpu = (
         sum(value[what] for value in plain.values())
         + sum(_modelled(plain, images, what, variant) for variant in images if variant not in plain)
