@@ -69,7 +69,7 @@ def test_what_a_second_build_changes_is_named(
     assert "./etc/hostname: content" in said
     assert "1 members differ" not in said
     assert "1 member differs" in said
-    report = tmp_path / f"out/php/{NAME}.differences.txt"
+    report = tmp_path / f"out/php/differences-of-{NAME}.txt"
     assert str(report) in said
     assert "./etc/hostname: content" in report.read_text()
 
@@ -122,6 +122,9 @@ def test_an_image_that_does_not_come_out_the_same_is_told_with_its_differences(
     assert code == 5
     assert f"{NAME} is not reproducible" in said
     assert "./etc/hostname: content" in said
+    report = manifest.parent / f"reproduced/php/differences-of-{NAME}.txt"
+    assert "./etc/hostname: content" in report.read_text()
+    assert run("verify", str(manifest.parent))[0] == 0, "the artifact is as it was"
 
 
 def test_without_the_archive_beside_it_only_the_hash_can_be_compared(

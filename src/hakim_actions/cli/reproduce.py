@@ -45,7 +45,8 @@ def command(app: App, *, manifest: Path, snapshot_url: str, cache_dir: Path, as_
     """Build an image again from what its MANIFEST records, and prove that the bytes are the same.
 
     Check out the commit of the manifest first. Needs root, and asks sudo for it. Ends with 5 when
-    the archive has another sha256, and lists what differs if it lies beside the manifest.
+    the archive has another sha256, and lists what differs if it lies beside the manifest. Log and
+    list are in the folder `reproduced` there.
 
     \b
     Example:
@@ -74,7 +75,7 @@ def command(app: App, *, manifest: Path, snapshot_url: str, cache_dir: Path, as_
         catalog=Catalog.load(project.variants),
         sources=sources,
         revision=Revision(commit=recorded.commit, version=recorded.version, epoch=recorded.epoch),
-        out=project.output.resolve(),
+        out=manifest.resolve().parent / "reproduced",
         work_dir=cache_dir / "work",
         downloads=cache_dir,
         lock=lock,

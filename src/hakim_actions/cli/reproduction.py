@@ -40,7 +40,8 @@ def rebuild_and_compare(
             hint = "To see what differs, give the folder that has the archive beside its manifest."
             raise VerificationError(msg, hint=hint)
         found = reproducible.differences(first, second)
-        report = options.out / name.variant / f"{name.stem}.differences.txt"
+        # Without the prefix that makes a file part of the artifact.
+        report = options.out / name.variant / f"differences-of-{name.stem}.txt"
         with work_folder(options.work_dir / f"{name.stem}-differences") as work:
             explained = reproducible.explain(first, second, found, work_dir=work, env=app.env)
     lines = [str(difference) for difference in found]
