@@ -175,7 +175,7 @@ def report(results: Mapping[str, Result]) -> str:
 
     Plain builds that were not measured are modelled from those that were, and said to be.
     """
-    images = results["cold"]["images"]
+    images = next((results[way]["images"] for way in WAYS[1:] if way in results), {})
     plain = {key.split()[1]: value for key, value in results.items() if key.startswith("plain ")}
     if len(plain) < _ENOUGH:
         return "\n".join(_sizes(images, plain))

@@ -73,6 +73,7 @@ class Package:
     arch: str = ""
     same: bool = False
     status: str = "install ok installed"
+    depends: str = ""
 
 
 def file(name: str, data: bytes | str = b"", **fields: Any) -> Member:
@@ -153,6 +154,7 @@ def dpkg_status(packages: Iterable[Package], arch: str) -> bytes:
             f"Architecture: {package.arch or arch}",
             *(["Multi-Arch: same"] if package.same else []),
             f"Version: {package.version}",
+            *([f"Depends: {package.depends}"] if package.depends else []),
             *(["Conffiles:"] if package.conffiles else []),
             *(f" {name} d41d8cd98f00b204e9800998ecf8427e" for name in package.conffiles),
             "Description: made for a test",

@@ -20,7 +20,7 @@ from hakim_actions.artifact import ArtifactName
 from hakim_actions.errors import ConfigurationError
 
 #: Raised by one when the same root file system is packed into other bytes than before.
-PACKING: Final = 2
+PACKING: Final = 3
 
 _DEFINITION: Final = "hakim.yaml"
 _VARIANTS: Final = "variants.yaml"
@@ -77,6 +77,11 @@ class Sources:
             parts[f"file {path}"] = hashlib.sha256(self._without_others(path, name)).hexdigest()
         text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def packages(self, name: ArtifactName) -> frozenset[str]:
+        """Return the names of the packages that the definition installs in the image *name*."""
+        sets = (self._definition(name).get("packages") or {}).get("sets") or ()
+        return frozenset(str(package) for part in sets for package in part.get("packages") or ())
 
     @cached_property
     def _documents(self) -> Mapping[str, dict[str, Any]]:

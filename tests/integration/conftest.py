@@ -15,6 +15,7 @@ from hakim_actions.cli import main as cli
 from hakim_actions.image import build as build_module
 from hakim_actions.image import mirror, preflight, rules_archive, tools
 from hakim_actions.image.toolslock import Lock
+from hakim_actions.system import process
 
 #: Writes down how it was called, and leaves the root file system of the variant it was asked for.
 _DISTROBUILDER: Final = """
@@ -66,7 +67,8 @@ def build_programs(program: FakeProgram, monkeypatch: pytest.MonkeyPatch) -> Pat
         checks = ()
         boot_seconds = 1.5
 
-    def boot(*_: Any, **__: Any) -> Report:
+    def boot(*_: Any, unpacked: process.Source, **__: Any) -> Report:
+        unpacked(lambda _data: None)
         return Report()
 
     monkeypatch.setattr(build_module, "boot_test", boot)

@@ -208,9 +208,10 @@ def read_archive(*_, **__):
     return Archive(mirror="stood in for", security="", date=0, digests={})
 """,
     "src/hakim_actions/image/build.py": """
-def boot_test(*_, **__):
+def boot_test(*_, unpacked, **__):
     import types
     from hakim_actions.artifact import Check
+    unpacked(lambda _data: None)
     return types.SimpleNamespace(checks=(Check(name="state"),), boot_seconds=1.5)
 """,
     "src/hakim_actions/cli/build.py": """

@@ -29,7 +29,7 @@ from hakim_actions.image import mirror, rules_archive
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.inventory import Inventory
 from hakim_actions.image.verify import verify_paths
-from hakim_actions.system import files
+from hakim_actions.system import files, process
 from hakim_actions.system.git import Revision
 from hakim_actions.system.progress import Silent
 
@@ -71,7 +71,8 @@ class Bench:
 
 
 def fake_boot(boots: list[Path]) -> Callable[..., Any]:
-    def boot_test(artifact: Path, **_options: Any) -> Any:
+    def boot_test(artifact: Path, *, unpacked: process.Source, **_options: Any) -> Any:
+        unpacked(lambda _data: None)
         boots.append(artifact)
         assert artifact.is_file()
         report = dataclasses.make_dataclass("Report", ["checks", "boot_seconds"])
@@ -208,7 +209,8 @@ def test_an_image_that_does_not_boot_leaves_the_old_one_alone(
     old = bench.build().archive
     make_rootfs_tar(bench.programs / "rootfs.tar", extra=[file("./etc/motd", "new\n")])
 
-    def refuse(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, unpacked: process.Source, **__: Any) -> None:
+        unpacked(lambda _data: None)
         msg = "It does not boot."
         raise VerificationError(msg)
 
@@ -328,6 +330,7 @@ if {phase!r} == "pack":
     b.pack_tar = hang
 if {phase!r} == "verify":
     b.verify_paths = hang
+    b.boot_test = lambda *_, unpacked, **__: unpacked(print)
 options = b.BuildOptions(
     project=Project(root=Path({root!r})),
     catalog=Catalog.load(Path({root!r}) / "distrobuilder/variants.yaml"),

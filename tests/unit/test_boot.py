@@ -14,6 +14,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,13 +107,16 @@ class Machine:
     def ship(self, name: str, text: str) -> None:
         (self.programs / "shipped/etc" / name).write_text(text)
 
-    def boot(self, archive: Path | None = None, *commands: CommandCheck) -> BootReport:
+    def boot(
+        self, archive: Path | None = None, *commands: CommandCheck, **options: Any
+    ) -> BootReport:
         return boot_test(
             archive or self.archive,
             env=self.env,
             work_dir=self.work,
             timeout=2,
             commands=commands,
+            **options,
         )
 
     def failures(self, archive: Path | None = None, *commands: CommandCheck) -> dict[str, str]:
@@ -145,6 +149,21 @@ def test_an_image_that_keeps_its_promises_passes(machine: Machine) -> None:
     assert report.boot_seconds == report.phases["boot"]
     assert "the journal" in report.log
     assert machine.is_clean()
+
+
+def test_who_reads_the_archive_anyway_hands_on_what_is_in_it(machine: Machine) -> None:
+    """Then tar has nothing to decompress, and gets exactly those bytes."""
+    machine.archive.write_bytes(lzma.compress(b"not what is unpacked" * 512))
+    calls = machine.programs / "calls"
+    keep = FAKES["lxc-usernsexec"].replace("/dev/null", f"{machine.programs}/got")
+    machine.play("lxc-usernsexec", f'echo "$@" >{calls}; {keep}')
+
+    machine.boot(unpacked=lambda write: write(b"the tar inside"))
+
+    assert "--xz" not in calls.read_text()
+    assert (machine.programs / "got").read_bytes() == b"the tar inside"
+    machine.boot()
+    assert "--xz" in calls.read_text()
 
 
 @pytest.mark.parametrize(

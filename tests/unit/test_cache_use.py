@@ -120,34 +120,6 @@ def test_a_layer_slower_to_unpack_than_to_make_saves_nothing(store: LayerStore, 
     assert use.loses
 
 
-def test_a_base_image_is_kept_once(store: LayerStore, tar: Path, tmp_path: Path) -> None:
-    CacheMeter(clock(source=30)).keep_layer(store, KEY, tar)
-    kept = store.get(KEY)
-    another = tmp_path / "another.tar"
-    another.write_bytes(b"another")
-    late = CacheMeter(clock(source=31))
-    late.keep_layer(store, KEY, another)
-
-    assert kept is not None
-    assert kept.read_bytes() == b"x" * 2048
-    assert not another.exists()
-    assert late.use(packed(), stored=False).layer == "", "it did not build on it"
-
-
-def test_a_base_image_on_its_own_layer_does_not_hash_it_again(
-    store: LayerStore, tar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.put(KEY, tar)
-    meter = CacheMeter(clock())
-    meter.get_layer(store, KEY)
-    again = tmp_path / "again.tar"
-    again.write_bytes(b"again")
-    monkeypatch.delattr(LayerStore, "get")
-    meter.keep_layer(store, KEY, again)
-
-    assert not again.exists()
-
-
 def test_a_layer_that_cannot_be_kept_is_said_and_used_by_this_build(
     tar: Path, tmp_path: Path
 ) -> None:
@@ -159,8 +131,6 @@ def test_a_layer_that_cannot_be_kept_is_said_and_used_by_this_build(
     assert meter.put_layer(store, KEY, tar) == tar
     assert listener.notes == [f"The base layer is not kept in {store.folder}: no room or no right."]
     assert meter.use(packed(), stored=False).layer == "", "there is nothing to save"
-    meter.keep_layer(store, KEY, tar)
-    assert not tar.exists(), "the boot test needs the room"
 
 
 # ---------------------------------------------------------------- pieces

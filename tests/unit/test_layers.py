@@ -28,16 +28,28 @@ def filled(store: LayerStore, tmp_path: Path) -> Path:
     return store.put(KEY, tar)
 
 
-def test_a_layer_is_found_by_its_key_and_moved_not_copied(
-    store: LayerStore, tmp_path: Path
-) -> None:
+def test_a_layer_is_found_by_its_key_and_is_no_copy(store: LayerStore, tmp_path: Path) -> None:
     assert store.get(KEY) is None
 
     layer = filled(store, tmp_path)
 
     assert store.get(KEY) == layer
     assert layer.read_bytes() == b"rootfs"
-    assert not (tmp_path / "rootfs.tar").exists()
+    assert layer.samefile(tmp_path / "rootfs.tar"), "who made it still reads it"
+
+
+def test_on_another_disk_the_layer_is_a_copy(
+    store: LayerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    layer = filled(store, tmp_path)
+
+    assert store.get(KEY) == layer
+    assert not layer.samefile(tmp_path / "rootfs.tar")
 
 
 def test_a_damaged_layer_is_removed_and_not_used(store: LayerStore, tmp_path: Path) -> None:
@@ -107,7 +119,8 @@ def test_a_full_disk_leaves_the_tar_and_no_half_layer(
 
     tar = tmp_path / "rootfs.tar"
     tar.write_bytes(b"rootfs")
-    monkeypatch.setattr(shutil, "move", full)
+    monkeypatch.setattr(os, "link", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
 
     assert store.put(KEY, tar) == tar
     assert tar.read_bytes() == b"rootfs"

@@ -80,12 +80,21 @@ def test_images_are_built_at_the_same_time(build: Run, tmp_path: Path) -> None:
     assert len({image.process for image in built.values()} - {os.getpid()}) == 2
 
 
-def test_the_base_is_there_before_any_other_begins(build: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_base_begins_first(build: Run, tmp_path: Path, count: int) -> None:
+    """With two at once, php begins beside it, and rust after one of them."""
+
     def work(variant: str) -> None:
-        assert variant == "base" or (tmp_path / "base").exists()
+        assert count == 2 or variant == "base" or (tmp_path / "base").exists()
+        if variant == "rust":
+            assert (tmp_path / "base").exists() or (tmp_path / "php").exists()
+        time.sleep(0.1)
         (tmp_path / variant).touch()
 
-    assert set(build(["php", "base", "rust"], work)) == {"base", "php", "rust"}
+    built = build(["php", "base", "rust"], work, count=count)
+
+    assert {name for name, image in built.items() if isinstance(image, Image)} == set(built)
+    assert set(built) == {"base", "php", "rust"}
 
 
 def test_no_more_run_at_once_than_the_machine_carries(build: Run, tmp_path: Path) -> None:
@@ -153,11 +162,30 @@ def test_nothing_is_tried_on_the_layer_of_a_base_that_failed(build: Run, tmp_pat
         msg = "broken"
         raise BuildError(msg)
 
-    built = build(["base", "php", "rust"], work)
+    built = build(["base", "php", "rust"], work, count=1)
 
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
     assert "stands on the base image" in built["php"].message
     assert all(isinstance(error, HakimError) for error in built.values())
+
+
+def test_a_base_that_fails_ends_who_waits_for_its_layer(build: Run, tmp_path: Path) -> None:
+    def work(variant: str) -> None:
+        (tmp_path / variant).touch()
+        if variant == "base":
+            _until((tmp_path / "php").exists)
+            msg = "broken"
+            raise BuildError(msg)
+        time.sleep(60)
+
+    began = time.monotonic()
+    built = build(["base", "php", "rust"], work)
+
+    assert time.monotonic() - began < 30
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "php"}
+    assert built["base"].message == "broken"
+    assert "stands on the base image" in built["php"].message
+    assert "stands on the base image" in built["rust"].message
 
 
 def test_images_from_scratch_do_not_need_the_base(build: Run) -> None:

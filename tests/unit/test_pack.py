@@ -541,6 +541,40 @@ def test_a_changed_package_leaves_the_pieces_of_others(
     assert reports[1].bytes_compressed == its_files + its_list
 
 
+@pytest.mark.parametrize("common", [["git"], []])
+def test_what_a_variant_adds_leaves_the_pieces_of_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, common: list[str]
+) -> None:
+    """All images have git, which brings libc; php is in one, and would share their bucket."""
+    monkeypatch.setattr(order, "BUCKETS", 1)
+    contents = {name: name.encode() * 100_000 for name in ("git", "libc6", "php")}
+
+    def packed(*names: str) -> PackReport:
+        packages = [
+            Package(
+                name=name,
+                version="1",
+                files=[f"/usr/share/{name}"],
+                depends="libc6 (>= 2) | musl, missing" if name == "git" else "",
+            )
+            for name in names
+        ]
+        source = make_rootfs_tar(
+            tmp_path / "rootfs.tar",
+            packages=packages,
+            extra=[file(f"./usr/share/{name}", contents[name]) for name in names],
+        )
+        store = PieceStore(tmp_path / "pieces")
+        return _pack(source, tmp_path / "image.tar.xz", store=store, common=common)
+
+    packed("git", "libc6")
+    variant = packed("git", "libc6", "php")
+
+    shared = sum(512 + len(contents[name]) for name in ("git", "libc6"))
+    is_kept = variant.raw_bytes - variant.bytes_compressed >= shared
+    assert is_kept is bool(common)
+
+
 def test_a_damaged_piece_is_compressed_again(tmp_path: Path) -> None:
     source, store = make_rootfs_tar(tmp_path / "rootfs.tar"), PieceStore(tmp_path / "pieces")
     cold = _pack(source, tmp_path / "a.tar.xz", store=store)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,54 @@ def test_what_is_bound_dies_with_its_parent_even_by_sigkill() -> None:
         parent.kill()
 
     assert all(gone(pid) for pid in found)
+
+
+# ---------------------------------------------------------------- feeding
+
+
+def test_a_program_gets_all_that_the_source_writes(tmp_path: Path) -> None:
+    def source(write: Callable[[bytes], object]) -> None:
+        for number in range(3):
+            write(f"{number}\n".encode() * 100_000)
+
+    process.feed(("sh", "-c", 'cat >"$0"', str(tmp_path / "got")), source, env=ENV)
+
+    got = (tmp_path / "got").read_bytes()
+    assert got == b"0\n" * 100_000 + b"1\n" * 100_000 + b"2\n" * 100_000
+
+
+def test_a_program_that_ends_before_its_source_fails_with_its_own_words() -> None:
+    written = 0
+
+    def source(write: Callable[[bytes], object]) -> None:
+        nonlocal written
+        while written < 100 << 16:
+            write(bytes(1 << 16))
+            written += 1 << 16
+
+    with pytest.raises(process.ProcessError, match="status 3: no room") as caught:
+        process.feed(("sh", "-c", "echo no room >&2; exit 3"), source, env=ENV)
+
+    assert caught.value.returncode == 3
+    assert written == 100 << 16, "whoever writes has work of its own to finish"
+
+
+def test_much_output_of_a_fed_program_stops_neither() -> None:
+    process.feed(
+        ("sh", "-c", "head -c 1000000 /dev/zero; cat >/dev/null"),
+        lambda write: write(bytes(1 << 20)),
+        env=ENV,
+    )
+
+
+def test_an_error_of_the_source_ends_the_program(tmp_path: Path) -> None:
+    def source(write: Callable[[bytes], object]) -> None:
+        write(b"x")
+        raise ZeroDivisionError
+
+    script = 'echo $$ >"$0"; cat >/dev/null; sleep 60'
+    with pytest.raises(ZeroDivisionError):
+        process.feed(("sh", "-c", script, str(tmp_path / "pid")), source, env=ENV)
+
+    pid = (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""
+    assert not pid.strip() or gone(int(pid))

@@ -46,6 +46,13 @@ remove_unread_documentation() {
   find /usr/share/doc -type f \( -iname 'changelog*' -o -iname 'NEWS*' \) -delete
 }
 
+# A folder that is not there belongs to the package that is installed next, and dpkg takes it off
+# the lists of all others: what an image listed would depend on what it was installed in one go with.
+forget_removed_documentation() {
+  perl -ni -e 'chomp; print "$_\n" if !m{^/usr/share/(?:locale|man)/} || -e $_ || -l $_' \
+    /var/lib/dpkg/info/*.list
+}
+
 remove_backups_and_locks() {
   rm -f /etc/{passwd,group,shadow,gshadow,subuid,subgid}- /etc/.pwd.lock
   rm -f /var/lib/dpkg/*-old /var/backups/*
@@ -62,6 +69,7 @@ name_mirrors
 remove_identity
 remove_caches_and_logs
 remove_unread_documentation
+forget_removed_documentation
 remove_backups_and_locks
 fix_password_days
 rm -rf /usr/local/lib/hakim-build

@@ -96,14 +96,16 @@ def boot_test(
     work_dir: Path,
     timeout: float = 120.0,
     commands: Sequence[CommandCheck] = (),
+    unpacked: process.Source | None = None,
     on_step: Callable[[str], None] = lambda _step: None,
 ) -> BootReport:
     """Boot *artifact* and check it, and each of *commands* as user coder; needs root.
 
-    The image is unpacked in a folder below *work_dir* that is gone afterwards, also when this is
-    interrupted; systemd has *timeout* seconds to come up. Raises ConfigurationError when this
-    machine cannot do it, VerificationError when the archive cannot be unpacked, and BootFailedError
-    with the whole report when it does not boot or a check fails.
+    With *unpacked* the tar inside comes from there. The image is unpacked in a folder below
+    *work_dir* that is gone afterwards, also when this is interrupted; systemd has *timeout* seconds
+    to come up. Raises ConfigurationError when this machine cannot do it, VerificationError when the
+    archive cannot be unpacked, and BootFailedError with the whole report when it does not boot or a
+    check fails.
     """
     name = ArtifactName.parse(artifact.name)
     release = release_named(name.release)
@@ -113,7 +115,14 @@ def boot_test(
     _refuse_small(work_dir, _unpacked_bytes(artifact, env=env))
     on_step("preparing a private network")
     with sandbox(work_dir, env=env) as box, network(box) as net:
-        run = _Run(artifact=artifact, box=box, net=net, release=release, timeout=timeout)
+        run = _Run(
+            artifact=artifact,
+            unpacked=unpacked,
+            box=box,
+            net=net,
+            release=release,
+            timeout=timeout,
+        )
         report = run.report(commands, on_step)
     if report.failures:
         raise BootFailedError(report)
@@ -125,6 +134,7 @@ class _Run:
     """One artifact in one sandbox."""
 
     artifact: Path
+    unpacked: process.Source | None
     box: Sandbox
     net: Network
     release: Release
@@ -136,7 +146,7 @@ class _Run:
     ) -> BootReport:
         on_step("unpacking inside the id map")
         with self._phase("extract"):
-            rootfs = extract(self.artifact.absolute(), self.box)
+            rootfs = extract(self.artifact.absolute(), self.box, unpacked=self.unpacked)
         shipped = identity(rootfs)
         apparmor = has_apparmor()
         on_step("booting")

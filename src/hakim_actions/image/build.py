@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,7 +135,6 @@ class _Run:
         self._work = work
         self._log = log
         self._tool = distrobuilder.version(env=options.env) or ""
-        self._layer_key = ""
         self._archive: Archive | None = None
         self._tools: tools.Staged | None = None
         self._meter = CacheMeter(clock)
@@ -151,26 +150,26 @@ class _Run:
             options.mirror, self._name.release, proxy=options.apt_proxy, env=options.env
         )
         self._tools = self._stage_tools(self._name)
-        layer = None
-        if options.layers is not None:
-            self._layer_key = layer_key(
-                self._name,
-                sources=options.sources,
-                archive=self._archive,
-                distrobuilder=self._tool,
-                missing=self._missing_in_base(),
-            )
-            layer = self._layer(options.layers)
-        return self._distrobuilder(self._name, layer=layer, staged=self._tools)
+        if options.layers is None:
+            return self._distrobuilder(self._name, layer=None, staged=self._tools)
+        key = layer_key(
+            self._name,
+            sources=options.sources,
+            archive=self._archive,
+            distrobuilder=self._tool,
+            missing=self._missing_in_base(),
+        )
+        return self._on_layer(options.layers, key)
 
     def pack(self, rootfs: distrobuilder.Rootfs) -> Manifest:
-        """Pack the root file system, keep it as a layer if it is one, and describe the result."""
+        """Pack the root file system and describe the result."""
         name, options = self._name, self._options
         self._clock.start("pack", "Pack")
         report = pack_tar(
             rootfs.tar,
             self.staged / name.archive,
             epoch=release_named(name.release).released,
+            common=options.sources.packages(ArtifactName("base", name.release, name.arch)),
             level=options.level,
             store=options.pieces,
         )
@@ -179,7 +178,7 @@ class _Run:
         inventory = Inventory.of_tar(rootfs.tar)
         details = sbom.read_details(rootfs.tar)
         rootfs.metadata.rename(self.staged / name.metadata)
-        self._keep_layer(rootfs.tar)
+        rootfs.tar.unlink()  # the boot test needs the room
         self.cache = self._meter.use(report, stored=options.pieces is not None)
         archive = FileRecord(name=name.archive, size=report.packed_bytes, sha256=report.sha256)
         manifest = Manifest(
@@ -220,13 +219,6 @@ class _Run:
     def prove(self, manifest: Manifest) -> Manifest:
         """Verify and boot what is staged, and return the manifest with what was proven."""
         self._clock.start("verify", "Verify")
-        verified = verify_paths([self.staged])
-        for failure in verified.failures:
-            self._clock.progress.note(
-                f"    {failure.rule}: {failure.found}, expected {failure.expected}."
-            )
-        verified.require()
-        self._clock.start("boot", "Boot")
         structure = Check(name="structure", detail=f"{len(RULES)} rules of the image contract")
         booted = self._boot(manifest)
         self._clock.end()
@@ -239,6 +231,16 @@ class _Run:
         delivery.describe(proven, self.staged)
         return proven
 
+    def _verify(self, write: Callable[[bytes], object]) -> None:
+        """Verify what is staged, handing the tar inside on to the container that will boot it."""
+        verified = verify_paths([self.staged], observe_unpacked=write)
+        for failure in verified.failures:
+            self._clock.progress.note(
+                f"    {failure.rule}: {failure.found}, expected {failure.expected}."
+            )
+        verified.require()
+        self._clock.start("boot", "Boot")
+
     def _boot(self, manifest: Manifest) -> BootReport:
         options = self._options
         try:
@@ -250,6 +252,7 @@ class _Run:
                 commands=options.catalog.checks(
                     self._name.variant, self._name.release, missing=manifest.missing
                 ),
+                unpacked=self._verify,
                 on_step=self._clock.progress.line,
             )
         except BootFailedError as error:
@@ -258,25 +261,20 @@ class _Run:
             error.hint = f"The journal of the boot is in {self._log}."
             raise
 
-    def _layer(self, store: LayerStore) -> Path | None:
-        """Return the base layer; make it first when there is none and this is not the base."""
-        with store.alone(self._layer_key):
-            layer = self._meter.get_layer(store, self._layer_key)
-            if layer is not None or self._name.variant == "base":
-                return layer
-            base = ArtifactName("base", self._name.release, self._name.arch)
-            self._clock.progress.note(f"No base layer of {base.release} yet: making it.")
-            made = self._distrobuilder(base, layer=None, staged=self._stage_tools(base))
-            return self._meter.put_layer(store, self._layer_key, made.tar)
-
-    def _keep_layer(self, tar: Path) -> None:
-        """Keep the tar of a base image as a layer, else remove it: the boot test needs the room."""
-        store = self._options.layers
-        if self._name.variant != "base" or store is None:
-            tar.unlink()
-            return
-        with store.alone(self._layer_key):
-            self._meter.keep_layer(store, self._layer_key, tar)
+    def _on_layer(self, store: LayerStore, key: str) -> distrobuilder.Rootfs:
+        """Start from the base layer; who finds none makes it, while the others wait for it."""
+        base = ArtifactName("base", self._name.release, self._name.arch)
+        with store.alone(key):
+            layer = self._meter.get_layer(store, key)
+            if layer is None and self._name == base:
+                made = self._distrobuilder(base, layer=None, staged=self._tools)
+                self._meter.put_layer(store, key, made.tar)
+                return made
+            if layer is None:
+                self._clock.progress.note(f"No base layer of {base.release} yet: making it.")
+                made = self._distrobuilder(base, layer=None, staged=self._stage_tools(base))
+                layer = self._meter.put_layer(store, key, made.tar)
+        return self._distrobuilder(self._name, layer=layer, staged=self._tools)
 
     def _missing_in_base(self) -> list[str]:
         """Return which of the tools of base could not be had for this image."""

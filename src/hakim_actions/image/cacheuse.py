@@ -99,17 +99,6 @@ class CacheMeter:
             self._layer = "made"
         return kept
 
-    def keep_layer(self, store: LayerStore, key: str, tar: Path) -> None:
-        """Move *tar* to be the layer of *key*, or remove it when there is one already."""
-        if self._layer != "hit" and self._lacks(store, key):
-            self.put_layer(store, key, tar)
-        tar.unlink(missing_ok=True)
-
-    def _lacks(self, store: LayerStore, key: str) -> bool:
-        """Tell whether nobody else made the layer while this build did."""
-        with self._watch.running():
-            return store.get(key) is None
-
     def use(self, packed: PackReport, *, stored: bool) -> CacheUse:
         """Return the sum, after packing; *stored* tells whether pieces are kept."""
         unpacking = self._clock.seconds.get(_START, 0.0)

@@ -36,10 +36,12 @@ _SETTLED: Final = frozenset({"running", "degraded", "maintenance", "stopping"})
 _WITH_INPUT: Final = 'exec "$@" <"$0"'
 
 
-def extract(archive: Path, box: Sandbox) -> Path:
+def extract(archive: Path, box: Sandbox, *, unpacked: process.Source | None = None) -> Path:
     """Unpack *archive* inside the id map, with Proxmox's own tar options; return its folder.
 
-    Raises VerificationError when it cannot be unpacked, HakimError when the disk is full.
+    Who reads the archive anyway gives the tar inside as *unpacked*, so that nobody decompresses it
+    a second time. Raises VerificationError when it cannot be unpacked, HakimError when the disk is
+    full.
     """
     rootfs = box.folder / "rootfs"
     rootfs.mkdir(mode=0o755)
@@ -50,9 +52,13 @@ def extract(archive: Path, box: Sandbox) -> Path:
     # A work folder may be mounted so that sudo would not work below it.
     box.run(["mount", "-o", "remount,bind,suid,dev,exec", ROOTFS])
     id_map = f"b:0:{ID_BASE}:{ID_COUNT}"
-    unpack = box.argv(["lxc-usernsexec", "-m", id_map, "--", *_tar()])
+    tar = _tar("--xz") if unpacked is None else _tar()
+    command = box.argv(["lxc-usernsexec", "-m", id_map, "--", *tar])
     try:
-        process.run(["sh", "-c", _WITH_INPUT, str(archive), *unpack], env=box.env)
+        if unpacked is None:
+            process.run(["sh", "-c", _WITH_INPUT, str(archive), *command], env=box.env)
+        else:
+            process.feed(command, unpacked, env=box.env)
     except process.ProcessError as error:
         if "No space left" in error.message:
             msg = f"The disk of {box.folder.parent} is full."
@@ -71,10 +77,10 @@ def _allow_id_map(box: Sandbox) -> None:
             box.run(["mount", "--bind", str(allowed), path])
 
 
-def _tar() -> list[str]:
+def _tar(*decompress: str) -> list[str]:
     # pve-container, PVE::LXC::Create::restore_tar_archive
     return [
-        *("tar", "--extract", "--xz", "--file=-", f"--directory={ROOTFS}"),
+        *("tar", "--extract", *decompress, "--file=-", f"--directory={ROOTFS}"),
         *("--one-file-system", "--preserve-permissions", "--sparse", "--numeric-owner", "--acls"),
         *("--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability"),
         *("--skip-old-files", "--anchored", "--exclude=./dev/*"),

@@ -1,10 +1,18 @@
 """The package database of an image, as dpkg keeps it in ``/var/lib/dpkg/status``."""
 
-from collections.abc import Mapping
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 _FIELDS: Final = ("Package", "Version", "Architecture", "Status")
+_RELATIONS: Final = re.compile(
+    r"^(Package|Priority|Essential|Provides|Depends|Pre-Depends): (.*)$", re.MULTILINE
+)
+#: A name in a field of relations, which may go on with ``:any``, a version and alternatives:
+#: https://www.debian.org/doc/debian-policy/ch-relationships.html
+_NAME: Final = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +59,31 @@ def by_name(packages: list[Package], *, native: str) -> Mapping[str, Package]:
         else f"{package.name}:{package.arch}": package
         for package in packages
     }
+
+
+def needed(status: str, names: Collection[str]) -> frozenset[str]:
+    """Return *names*, what every Debian has, and the installed packages that these depend on.
+
+    *status* is the text of dpkg's status file. Of alternatives all that are installed count. What
+    every Debian has is essential, or required as debootstrap takes it.
+    """
+    relations: dict[str, str] = {}
+    providers: dict[str, list[str]] = defaultdict(list)
+    wanted = list(names)
+    for paragraph in status.split("\n\n"):
+        fields = dict(_RELATIONS.findall(paragraph))
+        name = fields.get("Package", "")
+        relations[name] = f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"
+        for virtual in _NAME.findall(fields.get("Provides", "")):
+            providers[virtual].append(name)
+        if fields.get("Essential") == "yes" or fields.get("Priority") == "required":
+            wanted.append(name)
+    found: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in relations and name not in found:
+            found.add(name)
+            wanted += _NAME.findall(relations[name])
+        elif name not in relations:
+            wanted += providers.pop(name, [])
+    return frozenset(found)

@@ -3,7 +3,7 @@
 import lzma
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
@@ -87,6 +87,10 @@ class InventoryReader:
         native = machines.most_common(1)[0][0] if machines else "all"
         named = dpkg.by_name(installed, native=native)
         return {name: named[name].version for name in sorted(named)}
+
+    def needed(self, names: Collection[str]) -> frozenset[str]:
+        """Return *names*, what every Debian has, and what these depend on; see :mod:`dpkg`."""
+        return dpkg.needed(self._status.decode(errors="replace"), names)
 
     def owners(self) -> dict[bytes, str]:
         """Return the package of each path, also of what dpkg keeps about the package itself."""

@@ -83,10 +83,10 @@ class LayerStore:
             return 0.0
 
     def put(self, key: str, tar: Path, *, seconds: float = 0.0) -> Path:
-        """Take *tar* as the layer of *key*, moving it when it is on the same disk; return it.
+        """Keep *tar*, which nobody may write to any more, as the layer of *key*; return the layer.
 
-        *seconds* is what making it took. Where the folder cannot be written, or is full, *tar*
-        stays where it is and is returned.
+        On one disk both are one file, else the layer is a copy. *seconds* is what making it took.
+        Where the folder cannot be written, or is full, nothing is kept and *tar* is returned.
         """
         target, digest = self._paths(key)
         sha256 = files.sha256_file(tar)
@@ -94,7 +94,8 @@ class LayerStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             digest.unlink(missing_ok=True)
-            shutil.move(tar, beside)
+            beside.unlink(missing_ok=True)
+            _link_or_copy(tar, beside)
         except OSError:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -121,3 +122,10 @@ class LayerStore:
 
     def _seconds(self, key: str) -> Path:
         return self.folder / f"{key}.seconds"
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another disk, or one that knows no hard links
+        shutil.copyfile(source, target)

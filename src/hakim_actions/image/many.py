@@ -1,15 +1,16 @@
-"""Builds several images side by side: the base first, then as many at once as the machine carries.
+"""Builds several images side by side, the base first, as many at once as the machine carries.
 
 Each image that is built beside others has a process of its own. So one that fails, or that the
 kernel kills for its memory, takes no other with it, and a signal ends every build the way it ends
 a single one.
 """
 
+import contextlib
 import multiprocessing
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -53,26 +54,26 @@ def build_many(
 ) -> Iterator[tuple[ArtifactName, Outcome]]:
     """Build *names* and give what became of each as it ends; no failure ends the others.
 
-    The base comes first, because its layer is what the others stand on; when it fails, they are
-    not tried. *alone* listens to an image that nothing runs beside, *beside* gives the listener
-    of one of several.
+    Only the base does, on whose layer the others stand. It comes first; who is built beside it
+    fetches tools while it makes the layer. *alone* listens to images that are built one by one,
+    *beside* gives the listener of one of several.
     """
-    bases = [name for name in names if name.variant == _BASE]
-    others = [name for name in names if name.variant != _BASE]
-    failed = False
-    for name in bases:
-        outcome = _tried(name, options, alone)
-        failed = failed or isinstance(outcome, HakimError)
-        yield name, outcome
-    if failed and options.layers is not None:
-        msg = "Not built: it stands on the base image, which failed."
-        yield from ((name, BuildError(msg)) for name in others)
-        return
-    count = workers(len(others), work_dir=options.work_dir)
+    names = sorted(names, key=lambda name: name.variant != _BASE)
+    stands_on_base = options.layers is not None
+    count = workers(len(names), work_dir=options.work_dir)
     if count == 1:
-        yield from ((name, _tried(name, options, alone)) for name in others)
+        outcomes = ((name, _tried(name, options, alone)) for name in names)
     else:
-        yield from _side_by_side(others, count, lambda name: build(name, options, beside(name)))
+        outcomes = _side_by_side(names, count, lambda name: build(name, options, beside(name)))
+    left = list(names)
+    with contextlib.closing(outcomes):
+        for name, outcome in outcomes:
+            left.remove(name)
+            yield name, outcome
+            if stands_on_base and name.variant == _BASE and isinstance(outcome, HakimError):
+                break
+    msg = "Not built: it stands on the base image, which failed."
+    yield from ((name, BuildError(msg)) for name in left)
 
 
 def _tried(name: ArtifactName, options: BuildOptions, progress: Progress) -> Outcome:
@@ -84,7 +85,7 @@ def _tried(name: ArtifactName, options: BuildOptions, progress: Progress) -> Out
 
 def _side_by_side(
     names: Sequence[ArtifactName], count: int, work: Callable[[ArtifactName], Built]
-) -> Iterator[tuple[ArtifactName, Outcome]]:
+) -> Generator[tuple[ArtifactName, Outcome], None, None]:
     """Run *work* for each of *names* in a process of its own, *count* at once."""
     waiting = list(names)
     running: dict[Connection, tuple[ArtifactName, BaseProcess]] = {}

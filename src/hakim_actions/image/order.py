@@ -4,13 +4,15 @@ Both follow from a member's own path and its package, so that a package that com
 leaves the bytes of all other pieces as they were (docs/adr/0003-incremental-xz.md):
 
 1. all directories, parents first;
-2. each package of some megabytes, then the small ones in buckets by a hash of their name;
-3. hard links, whose targets are all before them.
+2. each package of some megabytes, then the small ones in buckets by a hash of their name, those
+   that all images have apart from those that a variant adds;
+3. what no package brought, which differs in each image;
+4. hard links, whose targets are all before them.
 """
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +26,8 @@ OWN_PIECE: Final = 4 << 20
 BUCKETS: Final = 8
 #: Files that no package brought belong together by this many leading parts of their path.
 _UNOWNED_DEPTH: Final = 5
+#: What groups of such files start with; no package's name does.
+_UNOWNED: Final = b"./"
 _INFO: Final = b"var/lib/dpkg/info/"
 _PYCACHE: Final = b"/__pycache__/"
 
@@ -92,8 +96,14 @@ def _shown(path: bytes) -> str:
     return "./" + path.decode(errors="backslashreplace")
 
 
-def pieces(members: Iterable[tar.Member], owners: Mapping[bytes, str]) -> Iterator[Piece]:
-    """Yield the pieces of a tar of *members*, which settle() returned, in the order to write."""
+def pieces(
+    members: Iterable[tar.Member], owners: Mapping[bytes, str], *, common: Collection[str] = ()
+) -> Iterator[Piece]:
+    """Yield the pieces of a tar of *members*, which settle() returned, in the order to write.
+
+    *common* are the packages (names without architecture) that the other images have, too: those
+    that only this one has leave their pieces alone.
+    """
     folders: list[tar.Member] = []
     links: list[tar.Member] = []
     groups: dict[bytes, list[tar.Member]] = defaultdict(list)
@@ -104,7 +114,7 @@ def pieces(members: Iterable[tar.Member], owners: Mapping[bytes, str]) -> Iterat
             links.append(member)
         else:
             groups[_group(member.path, owners)].append(member)
-    for group in [folders, *_buckets(groups), links]:
+    for group in [folders, *_buckets(groups, common), links]:
         yield from _cut(sorted(group, key=_place))
 
 
@@ -122,18 +132,28 @@ def _group(path: bytes, owners: Mapping[bytes, str]) -> bytes:
         owner = owners.get(folder + b"/" + name.partition(b".")[0] + b".py")
     if owner is not None:
         return owner.encode()
-    return b"./" + b"/".join(path.split(b"/")[:-1][:_UNOWNED_DEPTH])
+    return _UNOWNED + b"/".join(path.split(b"/")[:-1][:_UNOWNED_DEPTH])
 
 
-def _buckets(groups: Mapping[bytes, list[tar.Member]]) -> Iterator[list[tar.Member]]:
-    small: list[list[tar.Member]] = [[] for _ in range(BUCKETS)]
+def _buckets(
+    groups: Mapping[bytes, list[tar.Member]], common: Collection[str]
+) -> Iterator[list[tar.Member]]:
+    small: dict[tuple[int, int], list[tar.Member]] = defaultdict(list)
     for name in sorted(groups):
         group = groups[name]
         if sum(member.size for member in group) > OWN_PIECE:
             yield group
         else:
-            small[zlib.crc32(name) % BUCKETS] += group
-    yield from small
+            small[_bucket(name, common)] += group
+    for _, group in sorted(small.items()):
+        yield group
+
+
+def _bucket(name: bytes, common: Collection[str]) -> tuple[int, int]:
+    if name.startswith(_UNOWNED):
+        return (2, 0)
+    is_common = name.decode(errors="replace").partition(":")[0] in common
+    return (0 if is_common else 1, zlib.crc32(name) % BUCKETS)
 
 
 def _cut(group: Iterable[tar.Member]) -> Iterator[Piece]:

@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,7 @@ def pack_tar(
     target: Path,
     *,
     epoch: int,
+    common: Collection[str] = (),
     level: int = 6,
     threads: int | None = None,
     store: PieceStore | None = None,
@@ -80,7 +81,9 @@ def pack_tar(
 ) -> PackReport:
     """Pack the uncompressed tar *source* as *target*; the same members give the same bytes.
 
-    No member is younger than *epoch* (seconds since 1970), none older than 1970. *level* is xz's
+    No member is younger than *epoch* (seconds since 1970), none older than 1970. *common* are
+    packages that other images are made with, too: their pieces, and those of all that they need,
+    are the same in each. *level* is xz's
     preset (0 to 9). *threads* defaults to the processors this process may use; fewer work while
     their encoders do not fit ENCODER_MEMORY. *progress* is told bytes of files done and in all.
 
@@ -89,9 +92,10 @@ def pack_tar(
     """
     began = time.monotonic()
     with tar.opened(source) as read_at:
-        members, owners = _members(read_at, source=source.name, epoch=epoch)
+        members, inventory = _members(read_at, source=source.name, epoch=epoch)
         kept = order.settle(members)
-        pieces = list(order.pieces(kept, owners))
+        needed = inventory.needed(common)
+        pieces = list(order.pieces(kept, inventory.owners(), common=needed))
         worker = _Worker(read_at, level=level, store=store)
         count = threads or len(os.sched_getaffinity(0))
         total = _Total(progress, sum(member.size for member in kept))
@@ -113,8 +117,8 @@ def pack_tar(
 
 def _members(
     read_at: tar.ReadAt, *, source: str, epoch: int
-) -> tuple[list[tar.Member], dict[bytes, str]]:
-    """Return the members with clamped times, the root directory among them, and their packages."""
+) -> tuple[list[tar.Member], InventoryReader]:
+    """Return the members with clamped times, the root directory among them, and the packages."""
     ahead = tar.reading_ahead(read_at)
     inventory = InventoryReader(read_at)
     members = []
@@ -128,7 +132,7 @@ def _members(
     if not any(member.path == b"" for member in members):
         root = tar.Member(path=b"", kind=tar.FOLDER, mode=0o755, uid=0, gid=0, mtime=epoch)
         members.append(root)
-    return members, owners
+    return members, inventory
 
 
 def _is_packaged_python(member: tar.Member, owners: Mapping[bytes, str]) -> bool:

@@ -17,7 +17,7 @@ from hakim_actions.image import checksums, rules_manifest, zstd
 from hakim_actions.image.openfile import UnusableFileError, open_inside
 from hakim_actions.image.rules import Failure, Rule
 from hakim_actions.image.structure import check_structure
-from hakim_actions.image.xzreader import XzReader
+from hakim_actions.image.xzreader import Observer, XzReader
 from hakim_actions.index import INDEX_NAME
 from hakim_actions.system.process import ProcessError
 from hakim_actions.system.progress import Progress, Silent
@@ -58,14 +58,23 @@ class VerifyReport:
 
 
 def verify_paths(
-    paths: Sequence[Path], *, checksums_only: bool = False, progress: Progress | None = None
+    paths: Sequence[Path],
+    *,
+    checksums_only: bool = False,
+    progress: Progress | None = None,
+    observe_unpacked: Observer | None = None,
 ) -> VerifyReport:
     """Verify each of *paths*: an archive, a folder with artifacts, or a folder of such folders.
 
     An archive that is named by itself is compared with the checksum file beside it if there is
-    one; with *checksums_only* there must be one.
+    one; with *checksums_only* there must be one. *observe_unpacked* gets the tar inside an archive
+    while that is read, up to the first byte that cannot be right.
     """
-    verification = _Verification(checksums_only=checksums_only, progress=progress or Silent())
+    verification = _Verification(
+        checksums_only=checksums_only,
+        progress=progress or Silent(),
+        observers=() if observe_unpacked is None else (observe_unpacked,),
+    )
     for path in paths:
         with verification.telling(path):
             if path.is_dir():
@@ -97,6 +106,7 @@ def _is_listed_below(folder: Path, name: str, sha256: str) -> bool:
 class _Verification:
     checksums_only: bool
     progress: Progress
+    observers: Sequence[Observer] = ()
     checked: list[CheckedFile] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unpacked: dict[Path, tuple[int, str]] = field(default_factory=dict)
@@ -216,11 +226,17 @@ class _Verification:
     def _structure(
         self, path: Path, stream: IO[bytes], size: int, manifest: Manifest | None
     ) -> str:
-        """Check the structure and hash the file in one reading; return the sha256."""
+        """Check the structure and hash the file in one reading; return the sha256.
+
+        What it unpacks to is hashed as well where a twin has to be compared with it.
+        """
         digest, unpacked = hashlib.sha256(), hashlib.sha256()
-        reader = XzReader(stream, observe=digest.update, observe_unpacked=unpacked.update)
+        has_twin = path.with_name(zstd.twin_of(path.name)).exists()
+        observers = (*self.observers, unpacked.update) if has_twin else self.observers
+        reader = XzReader(stream, observe=digest.update, observe_unpacked=observers)
         self.failures += check_structure(reader, path, size=size, manifest=manifest)
-        self.unpacked[path] = (reader.offset, unpacked.hexdigest())
+        if has_twin:
+            self.unpacked[path] = (reader.offset, unpacked.hexdigest())
         reader.drain()
         return digest.hexdigest()
 

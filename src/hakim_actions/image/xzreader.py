@@ -1,8 +1,8 @@
 """Reads an ``.xz`` file strictly and in one pass, however many streams it is made of."""
 
 import lzma
-from collections.abc import Callable
-from typing import IO, Final
+from collections.abc import Callable, Sequence
+from typing import IO, Final, TypeAlias
 
 from hakim_actions.errors import VerificationError
 
@@ -17,6 +17,8 @@ UNPACKED_LIMIT: Final = 16 << 30
 
 MAGIC: Final = b"\xfd7zXZ\x00"
 
+Observer: TypeAlias = Callable[[bytes], object]
+
 
 class ArchiveError(VerificationError):
     """An archive is cut off, damaged, or not an archive at all."""
@@ -25,7 +27,7 @@ class ArchiveError(VerificationError):
 class XzReader:
     """Hands out the unpacked bytes of *source*, and every packed byte to *observe*.
 
-    *observe_unpacked* gets each unpacked byte, also those that are skipped.
+    Each of *observe_unpacked* gets every unpacked byte, also those that are skipped.
 
     Accepts what ``xz -d`` accepts: several streams one after another, with zero padding in
     multiples of four bytes between them, and nothing else. (Python's ``lzma.open`` ignores what
@@ -36,8 +38,8 @@ class XzReader:
         self,
         source: IO[bytes],
         *,
-        observe: Callable[[bytes], object],
-        observe_unpacked: Callable[[bytes], object] = lambda _piece: None,
+        observe: Observer,
+        observe_unpacked: Sequence[Observer] = (),
     ) -> None:
         """Read nothing yet."""
         self._source = source
@@ -108,7 +110,8 @@ class XzReader:
         except (lzma.LZMAError, EOFError) as error:
             msg = f"the compressed data is damaged ({error})"
             raise ArchiveError(msg) from None
-        self._observe_unpacked(piece)
+        for observe in self._observe_unpacked:
+            observe(piece)
         if self._decoder.eof:
             self._packed = self._decoder.unused_data
             self._decoder = None

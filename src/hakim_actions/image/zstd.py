@@ -71,6 +71,11 @@ def archive_of(name: str) -> str:
     return f"{name.removesuffix(_ENDING)}.tar.xz"
 
 
+def twin_of(name: str) -> str:
+    """Return the name that the twin of the archive *name* has."""
+    return f"{name.removesuffix('.tar.xz')}{_ENDING}"
+
+
 def raw_sha256(twin: IO[bytes], *, limit: int) -> str:
     """Return the sha256 of what the open file *twin* unpacks to.
 

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,45 @@ def stream(
         returncode = child.wait()
     if returncode != 0:
         raise _failure(command, returncode, last)
+
+
+#: Gets a function that takes the next bytes, and calls it until there are no more.
+Source: TypeAlias = Callable[[Callable[[bytes], object]], object]
+
+
+def feed(argv: Sequence[StrPath], source: Source, *, env: Mapping[str, str]) -> None:
+    """Run *argv* to its end with what *source* writes as its stdin.
+
+    A program that ends before *source* does fails afterwards: *source* always comes to its end,
+    and an error that it raises ends the program. Raises ProcessError with the last lines that a
+    failing program printed.
+    """
+    command = [find(os.fspath(argv[0]), env=env), *(os.fspath(part) for part in argv[1:])]
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as said,
+        started(command, env=env, stdin=subprocess.PIPE, stdout=said) as child,
+    ):
+        assert child.stdin is not None  # noqa: S101 - given as PIPE; narrows the type
+        stdin: IO[bytes] | None = child.stdin
+
+        def write(data: bytes) -> None:
+            nonlocal stdin
+            try:
+                if stdin is not None:
+                    stdin.write(data)
+            except BrokenPipeError:
+                stdin = None
+
+        try:
+            source(write)
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
+        returncode = child.wait()
+        said.seek(0)
+        tail = said.read().strip().splitlines()[-5:]
+    if returncode != 0:
+        raise _failure(command, returncode, tail)
 
 
 @contextlib.contextmanager
