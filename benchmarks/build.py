@@ -144,6 +144,7 @@ class Bench:
             for path in sorted(out.rglob("*.manifest.json"))
         ]
         result["images"] = {manifest.variant: _facts(manifest) for manifest in manifests}
+        result["compressed"] = _compressed(self.folder / f"{way}.log", result["images"])
         return result
 
     def _changed_project(self) -> Path:
@@ -156,6 +157,14 @@ class Bench:
         assert mark in text
         definition.write_text(text.replace(mark, f"{mark}        - {ADDED_PACKAGE}\n", 1))
         return project
+
+
+def _compressed(log: Path, images: Mapping[str, Result]) -> int:
+    """Return how many raw bytes the build that left *log* compressed; its JSON ends the log."""
+    text = log.read_text()
+    built = json.loads(text[text.index("\n[\n") :])
+    reused = sum(int(image["cache"]["bytes_reused"]) for image in built)
+    return sum(int(image["unpacked"]) for image in images.values()) - reused
 
 
 def _facts(manifest: Manifest) -> Result:
@@ -175,7 +184,9 @@ def report(results: Mapping[str, Result]) -> str:
 
     Plain builds that were not measured are modelled from those that were, and said to be.
     """
-    images = next((results[way]["images"] for way in WAYS[1:] if way in results), {})
+    images: Mapping[str, Result] = next(
+        (results[way]["images"] for way in WAYS[1:] if way in results), {}
+    )
     plain = {key.split()[1]: value for key, value in results.items() if key.startswith("plain ")}
     if len(plain) < _ENOUGH:
         return "\n".join(_sizes(images, plain))
@@ -203,6 +214,8 @@ def report(results: Mapping[str, Result]) -> str:
         if len(others) > 1:
             told = _modelled(others, images, "seconds", variant)
             lines.append(f"{variant}: {plain[variant]['seconds']:.0f} s, modelled {told:.0f} s.")
+    if all(way in results for way in WAYS[1:]):
+        lines += ["", *_rows(results, wall)]
     return "\n".join([*lines, "", *_sizes(images, plain)])
 
 
@@ -213,6 +226,34 @@ def _modelled(
     sizes = [images[name]["unpacked"] for name in plain]
     line = statistics.linear_regression(sizes, [value[what] for value in plain.values()])
     return line.intercept + line.slope * float(images[variant]["unpacked"])
+
+
+def _rows(results: Mapping[str, Result], plain: float) -> list[str]:
+    """Return what 1 to 24 images take, *plain* being the seconds of six plain builds.
+
+    Ours cost so much an image and so much a compressed byte. Both follow from `cold` and `warm`,
+    and `changed` tells how good they are. Each release and architecture has bytes of its own.
+    """
+    cold, warm, changed = (results[way] for way in WAYS[1:])
+    a_byte = (cold["seconds"] - warm["seconds"]) / (cold["compressed"] - warm["compressed"])
+    count = len(cold["images"])
+    an_image = (warm["seconds"] - a_byte * warm["compressed"]) / count
+    told = count * an_image + a_byte * changed["compressed"]
+    lines = ["| images | plain s | ours, cold s | ours, warm s | how |", "|---|---|---|---|---|"]
+    alone = an_image + a_byte * cold["images"]["base"]["unpacked"]
+    base = results["plain base"]["seconds"]
+    lines.append(f"| 1 (base) | {base:.0f} | {alone:.0f} | {an_image:.0f} | ours modelled |")
+    for groups in (1, 2, 3, 4):
+        seconds = (groups * value for value in (plain, cold["seconds"], warm["seconds"]))
+        how = "measured" if groups == 1 else "modelled"
+        cells = " | ".join(f"{value:.0f}" for value in seconds)
+        lines.append(f"| {groups * count} | {cells} | {how} |")
+    lines.append("")
+    lines.append(
+        f"An image: {an_image:.0f} s, a compressed GB: {1e9 * a_byte:.0f} s. "
+        f"changed: {changed['seconds']:.0f} s, modelled {told:.0f} s."
+    )
+    return lines
 
 
 def _sizes(images: Mapping[str, Result], plain: Mapping[str, Result]) -> list[str]:

@@ -41,6 +41,11 @@ class ArtifactName:
         return f"hakim-{self.variant}-{self.release}-{self.arch}{suffix}"
 
     @property
+    def base(self) -> Self:
+        """The base image of the same release and architecture, which every image builds on."""
+        return type(self)("base", self.release, self.arch)
+
+    @property
     def archive(self) -> str:
         """The root file system as ``pct create`` takes it."""
         return f"{self.stem}.tar.xz"

@@ -4,8 +4,6 @@ import ast
 import importlib.util
 import inspect
 import re
-import subprocess
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -281,14 +279,3 @@ def test_a_release_restores_nothing_that_another_run_made(path: Path) -> None:
 
 def uses_of(job: dict[str, Any], start: str) -> list[dict[str, Any]]:
     return [step for step in job.get("steps", []) if step.get("uses", "").startswith(start)]
-
-
-def test_the_reference_page_is_fresh() -> None:
-    done = subprocess.run(
-        (sys.executable, ROOT / "scripts/actions_page.py", "--check"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr

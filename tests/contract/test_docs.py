@@ -77,9 +77,10 @@ def test_the_index_lists_every_page_of_the_docs() -> None:
     assert {name_of(page) for page in missing} == set()
 
 
-def test_the_page_of_all_commands_is_fresh() -> None:
+@pytest.mark.parametrize("page", ["actions", "commands"])
+def test_what_follows_from_the_sources_is_fresh(page: str) -> None:
     done = subprocess.run(
-        (sys.executable, ROOT / "scripts/commands_page.py", "--check"),
+        (sys.executable, ROOT / f"scripts/{page}_page.py", "--check"),
         capture_output=True,
         text=True,
         check=False,

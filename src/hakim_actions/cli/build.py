@@ -8,11 +8,9 @@ from pathlib import Path
 
 import click
 
-from hakim_actions import debian
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import Catalog, Project
-from hakim_actions.cli import build_report, elevate, report
-from hakim_actions.cli.cache import CACHE_MAX
+from hakim_actions.cli import build_report, common, elevate, report
 from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.cli.reproduction import rebuild_and_compare
@@ -27,17 +25,13 @@ from hakim_actions.image.workspace import remove
 from hakim_actions.system import files
 from hakim_actions.system.git import revision
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
 
 @click.command(cls=Command, name="build")
 @click.argument("variant_argument", metavar="[VARIANT]", required=False)
 @click.option("--variant", help="Variant to build.  [default: base]")
 @click.option("--all", "all_variants", is_flag=True, help="Build every variant of the release.")
-@click.option(
-    "--release", default=debian.DEFAULT_RELEASE, show_default=True, help="Debian release."
-)
-@click.option("--arch", default=debian.DEFAULT_ARCH, show_default=True, help="Debian architecture.")
+@common.RELEASE
+@common.ARCH
 @click.option("--cached", is_flag=True, help="Use and fill the cache of base layers and pieces.")
 @click.option("--from-scratch", is_flag=True, help="Bootstrap Debian for each variant anew.")
 @click.option(
@@ -62,22 +56,14 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     metavar="URL=URL",
     help="Fetch tools whose URL starts like the first from the second; repeatable.",
 )
-@click.option("--out", type=_FOLDER, help="Where artifacts go.  [default: distrobuilder/out]")
+@click.option("--out", type=common.FOLDER, help="Where artifacts go.  [default: distrobuilder/out]")
+@common.CACHE_DIR
+@common.CACHE_MAX
 @click.option(
-    "--cache-dir", type=_FOLDER, default=cache.DEFAULT_FOLDER, show_default=True, help="The cache."
-)
-@CACHE_MAX
-@click.option(
-    "--work-dir", type=_FOLDER, help="Where images are made.  [default: <cache-dir>/work]"
+    "--work-dir", type=common.FOLDER, help="Where images are made.  [default: <cache-dir>/work]"
 )
 @click.option("--image-version", default="", help="Version of the image.  [default: git's]")
-@click.option(
-    "--compression-level",
-    type=click.IntRange(0, 9),
-    default=6,
-    show_default=True,
-    help="Level of xz: 1 is fast, 9 is small.",
-)
+@common.COMPRESSION_LEVEL
 @click.option("--zstd", is_flag=True, help="Make a .tar.zst, which unpacks faster, as well.")
 @click.option("--boot-timeout", default=120.0, show_default=True, help="Seconds to boot within.")
 @click.option(
@@ -85,7 +71,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
     is_flag=True,
     help="Build each image a second time, from scratch, and list what differs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@common.JSON
 @click.pass_obj
 def command(
     app: App,

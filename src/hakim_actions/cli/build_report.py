@@ -83,7 +83,7 @@ def _table(results: Sequence[Built], failures: Mapping[ArtifactName, HakimError]
         lines.append(
             f"{manifest.name.stem:<28} {report.size(result.archive.size):>9}"
             f" {len(manifest.packages):>8} {len(manifest.checks):>6}"
-            f" {report.duration(result.seconds):>13}  {_short(result.cache):<26}"
+            f" {report.duration(result.seconds):>13}  {report.cache_use(result.cache.counts()):<26}"
             f"  {result.archive.sha256[:16]}…"
         )
     lines += [f"{name.stem:<28} FAILED: {error}" for name, error in failures.items()]
@@ -113,16 +113,13 @@ def _markdown(results: Sequence[Built], failures: Mapping[ArtifactName, HakimErr
     return "\n".join(lines)
 
 
-_LAYER = {"": "—", "hit": "hit", "made": "made"}
-
-
 def _cells(use: CacheUse) -> str:
     """Return the cells of the summary about the cache."""
     if not use.used:
         return "— | — | — | —"
     pieces = f"{use.pieces_reused} of {use.pieces}, {report.size(use.bytes_reused)}"
     return (
-        f"{_LAYER[use.layer]} | {pieces if use.pieces else '—'}"
+        f"{use.layer or '—'} | {pieces if use.pieces else '—'}"
         f" | {report.duration(use.seconds)} | {_saved(use)}"
     )
 
@@ -131,17 +128,12 @@ def _saved(use: CacheUse) -> str:
     return f"about {report.duration(use.saved)}" if use.gave else "nothing yet"
 
 
-def _short(use: CacheUse) -> str:
-    pieces = f"{use.pieces_reused}/{use.pieces} pieces" if use.pieces else ""
-    return ", ".join(filter(None, (f"layer {use.layer}" if use.layer else "", pieces))) or "—"
-
-
 def _sentence(use: CacheUse) -> str:
     if not use.used:
         return "not used"
     took = f"took {report.duration(use.seconds)}, saved {_saved(use)}"
     more = "; it costs more than it gives" if use.loses else ""
-    return f"{_short(use)} ({report.size(use.bytes_reused)}), {took}{more}"
+    return f"{report.cache_use(use.counts())} ({report.size(use.bytes_reused)}), {took}{more}"
 
 
 def _warning(result: Built) -> str:

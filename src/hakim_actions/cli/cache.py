@@ -5,9 +5,8 @@ from pathlib import Path
 
 import click
 
-from hakim_actions import debian
 from hakim_actions.catalog import Catalog, Project
-from hakim_actions.cli import report
+from hakim_actions.cli import common, report
 from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.content import Sources
@@ -15,25 +14,6 @@ from hakim_actions.image import cache
 from hakim_actions.image.cachekeys import CacheKey, cache_keys
 from hakim_actions.image.toolslock import Lock
 from hakim_actions.system import actions
-
-#: The size of the cache, for every command that makes room in it.
-CACHE_MAX = click.option(
-    "--cache-max",
-    default=cache.DEFAULT_MAX_BYTES // cache.GIGABYTE,
-    show_default=True,
-    type=click.IntRange(min=0),
-    metavar="GB",
-    help="Size of the cache; what was not used for longest goes first.",
-)
-
-_FOLDER = click.option(
-    "--cache-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=cache.DEFAULT_FOLDER,
-    show_default=True,
-    help="The cache folder.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group(name="cache")
@@ -47,8 +27,8 @@ def command() -> None:
 
 
 @command.command(cls=Command)
-@_FOLDER
-@_JSON
+@common.CACHE_DIR
+@common.JSON
 def status(*, cache_dir: Path, as_json: bool) -> None:
     """Show what the cache holds.
 
@@ -65,15 +45,15 @@ def status(*, cache_dir: Path, as_json: bool) -> None:
 
 
 @command.command(cls=Command)
-@_FOLDER
-@CACHE_MAX
+@common.CACHE_DIR
+@common.CACHE_MAX
 @click.option(
     "--unused-for",
     type=click.FloatRange(min=0),
     metavar="HOURS",
     help="Also remove what was not used for so long.",
 )
-@_JSON
+@common.JSON
 def prune(*, cache_dir: Path, cache_max: int, unused_for: float | None, as_json: bool) -> None:
     """Remove what was not used for longest until the cache is small enough.
 
@@ -90,8 +70,8 @@ def prune(*, cache_dir: Path, cache_max: int, unused_for: float | None, as_json:
 
 
 @command.command(cls=Command)
-@_FOLDER
-@_JSON
+@common.CACHE_DIR
+@common.JSON
 def clear(*, cache_dir: Path, as_json: bool) -> None:
     """Remove everything from the cache.
 
@@ -105,19 +85,11 @@ def clear(*, cache_dir: Path, as_json: bool) -> None:
 @command.command(cls=Command)
 @click.option("--variant", default="base", show_default=True, help="Variant to build.")
 @click.option("--all", "all_variants", is_flag=True, help="Every variant is built in this job.")
-@click.option(
-    "--release", default=debian.DEFAULT_RELEASE, show_default=True, help="Debian release."
-)
-@click.option("--arch", default=debian.DEFAULT_ARCH, show_default=True, help="Debian architecture.")
-@click.option(
-    "--compression-level",
-    type=click.IntRange(0, 9),
-    default=6,
-    show_default=True,
-    help="Level of xz that the build uses.",
-)
-@_FOLDER
-@_JSON
+@common.RELEASE
+@common.ARCH
+@common.COMPRESSION_LEVEL
+@common.CACHE_DIR
+@common.JSON
 @click.pass_obj
 def keys(
     app: App,

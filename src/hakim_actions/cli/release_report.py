@@ -47,16 +47,9 @@ def _row(
     return (
         f"| {entry.variant}{without} | {entry.release} | {entry.arch} | {units.size(size)}"
         f" | {change} | {len(entry.packages)} | {len(manifest.checks)}"
-        f" | {report.duration(sum(manifest.phases.values()))} | {_cache(manifest)}"
+        f" | {report.duration(sum(manifest.phases.values()))} | {report.cache_use(manifest.cache)}"
         f" | `{entry.archive.sha256[:12]}…` |"
     )
-
-
-def _cache(manifest: Manifest) -> str:
-    cache = manifest.cache
-    pieces = f"{cache['pieces_reused']}/{cache['pieces']} pieces" if cache.get("pieces") else ""
-    layer = f"layer {cache['layer']}" if cache.get("layer") else ""
-    return ", ".join(filter(None, (layer, pieces))) or "—"
 
 
 def _chart(

@@ -51,6 +51,13 @@ def size(count: int) -> str:
     return units.size(count)
 
 
+def cache_use(counts: Mapping[str, str | int]) -> str:
+    """Return in words what a build took from the cache, which *counts* has as a manifest does."""
+    layer = f"layer {counts['layer']}" if counts.get("layer") else ""
+    pieces = f"{counts['pieces_reused']}/{counts['pieces']} pieces" if counts.get("pieces") else ""
+    return ", ".join(filter(None, (layer, pieces))) or "—"
+
+
 def duration(seconds: float) -> str:
     """Return *seconds* as people read it: ``4.2 s`` or ``3 min 05 s``."""
     if seconds < 60:

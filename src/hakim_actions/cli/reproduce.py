@@ -9,13 +9,13 @@ import click
 
 from hakim_actions.artifact import Archive, Manifest
 from hakim_actions.catalog import Catalog, Project
-from hakim_actions.cli import elevate, report
+from hakim_actions.cli import common, elevate, report
 from hakim_actions.cli.command import Command
 from hakim_actions.cli.main import App
 from hakim_actions.cli.reproduction import rebuild_and_compare
 from hakim_actions.content import Sources
 from hakim_actions.errors import ConfigurationError
-from hakim_actions.image import cache, mirror, preflight, tools
+from hakim_actions.image import mirror, preflight, tools
 from hakim_actions.image.build import BuildOptions
 from hakim_actions.system.git import Revision
 
@@ -32,21 +32,15 @@ _PLAIN_URL: Final = re.compile(r"https?://[\w.~:/%-]+", re.ASCII)
     metavar="URL",
     help="Archive that keeps Debian as it was.",
 )
-@click.option(
-    "--cache-dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=cache.DEFAULT_FOLDER,
-    show_default=True,
-    help="The cache, for downloads of tools only.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@common.CACHE_DIR
+@common.JSON
 @click.pass_obj
 def command(app: App, *, manifest: Path, snapshot_url: str, cache_dir: Path, as_json: bool) -> None:
     """Build an image again from what its MANIFEST records, and prove that the bytes are the same.
 
     Check out the commit of the manifest first. Needs root, and asks sudo for it. Ends with 5 when
     the archive has another sha256, and lists what differs if it lies beside the manifest. Log and
-    list are in the folder `reproduced` there.
+    list are in the folder `reproduced` there. Of the cache only downloads of tools are used.
 
     \b
     Example:

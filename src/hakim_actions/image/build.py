@@ -169,7 +169,7 @@ class _Run:
             rootfs.tar,
             self.staged / name.archive,
             epoch=release_named(name.release).released,
-            common=options.sources.packages(ArtifactName("base", name.release, name.arch)),
+            common=options.sources.packages(name.base),
             level=options.level,
             store=options.pieces,
         )
@@ -263,7 +263,7 @@ class _Run:
 
     def _on_layer(self, store: LayerStore, key: str) -> distrobuilder.Rootfs:
         """Start from the base layer; who finds none makes it, while the others wait for it."""
-        base = ArtifactName("base", self._name.release, self._name.arch)
+        base = self._name.base
         with store.alone(key):
             layer = self._meter.get_layer(store, key)
             if layer is None and self._name == base:

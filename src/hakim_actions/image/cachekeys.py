@@ -46,7 +46,7 @@ def cache_keys(
     run = env.get("GITHUB_RUN_ID", "") or "local"
     release, arch = names[0].release, names[0].arch
     variant = names[0].variant if len(names) == 1 else "all"
-    layer = f"hakim-layer-{release}-{arch}-{_content(sources, [_base(names[0])])}-"
+    layer = f"hakim-layer-{release}-{arch}-{_content(sources, [names[0].base])}-"
     pieces = f"hakim-pieces-{variant}-{release}-{arch}-{level}-"
     same = f"{pieces}{_content(sources, names)}-"
     tools = f"hakim-tools-{variant}-{release}-{arch}-"
@@ -55,10 +55,6 @@ def cache_keys(
         "pieces": CacheKey(folder="pieces", key=f"{same}{run}", restore=(same, pieces)),
         "tools": CacheKey(folder="tools", key=f"{tools}{_pins(lock, names)}", restore=(tools,)),
     }
-
-
-def _base(name: ArtifactName) -> ArtifactName:
-    return ArtifactName("base", name.release, name.arch)
 
 
 def _content(sources: Sources, names: Sequence[ArtifactName]) -> str:

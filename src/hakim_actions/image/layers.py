@@ -38,9 +38,8 @@ def layer_key(
     *missing* are the tools of base that could not be had: without them it is another layer.
     The version and the commit are not in it: the variant writes its own /etc/hakim-release.
     """
-    base = ArtifactName("base", name.release, name.arch)
     parts = [
-        *(sources.key(base), distrobuilder, archive.mirror),
+        *(sources.key(name.base), distrobuilder, archive.mirror),
         *(sorted(archive.digests.items()), sorted(missing)),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
