@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,3 +122,46 @@ def test_two_builds_may_put_and_get_the_same_piece_at_once(store: PieceStore) ->
         thread.join()
     assert seen == [content] * 80
     assert len(_files(store)) == 1
+
+
+def test_no_more_encoders_run_than_there_are_processors(
+    store: PieceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever builds they belong to."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    running = [0]
+    most = [0]
+    lock = threading.Lock()
+
+    def work() -> None:
+        with PieceStore(store.folder).encoding(threading.Event()):
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.05)
+            with lock:
+                running[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [2]
+
+
+def test_who_is_stopped_waits_for_no_encoder(
+    store: PieceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    stopped = threading.Event()
+    stopped.set()
+    with store.encoding(threading.Event()), PieceStore(store.folder).encoding(stopped):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_limits_no_encoder(tmp_path: Path) -> None:
+    (tmp_path / "pieces").write_text("in the way")
+    store = PieceStore(tmp_path / "pieces")
+    with store.encoding(threading.Event()), store.encoding(threading.Event()):
+        pass

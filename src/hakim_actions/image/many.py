@@ -33,10 +33,15 @@ ProgressOf: TypeAlias = Callable[[ArtifactName], Progress]
 
 
 def workers(images: int, *, work_dir: Path) -> int:
-    """Return how many of *images* this machine builds at once, by processors, memory and disk."""
+    """Return how many of *images* this machine builds at once, by processors, memory and disk.
+
+    One more than processors: one waits for the disk or for a container to boot while the others
+    compress, and no more encoders run than there are processors (:meth:`PieceStore.encoding`).
+    """
+    by_processors = len(os.sched_getaffinity(0)) + 1
     by_memory = _available_memory() // MEMORY_NEEDED
     by_disk = files.free_bytes(work_dir) // preflight.DISK_NEEDED_ELSE
-    return max(1, min(images, len(os.sched_getaffinity(0)), by_memory, by_disk))
+    return max(1, min(images, by_processors, by_memory, by_disk))
 
 
 def _available_memory() -> int:

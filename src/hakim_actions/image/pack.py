@@ -285,7 +285,8 @@ class _Worker:
         key = digest.hexdigest()
         content = sum(part.stop - part.start for part in piece)
         if self._store is None:
-            return _Packed(self._compress(piece, lzma2), size, content, reused=False)
+            packed = self._compress(piece, lzma2, contextlib.nullcontext())
+            return _Packed(packed, size, content, reused=False)
         watch = Stopwatch()
         with watch.running():
             found = self._store.get(key, settings)
@@ -294,15 +295,20 @@ class _Worker:
         with self._store.alone(key, settings):
             with watch.running():
                 found = self._store.get(key, settings)
-            made = found or self._compress(piece, lzma2)
+            made = found or self._compress(piece, lzma2, self._store.encoding(self._stopped))
             if found is None:
                 with watch.running():
                     self._store.put(key, settings, made)
         reused = found is not None
         return _Packed(made, size, content, reused=reused, in_store=watch.seconds)
 
-    def _compress(self, piece: order.Piece, lzma2: dict[str, int]) -> Piece:
-        with self._memory.holding(_MEMORY_FACTOR * lzma2["dict_size"]):
+    def _compress(
+        self,
+        piece: order.Piece,
+        lzma2: dict[str, int],
+        turn: contextlib.AbstractContextManager[None],
+    ) -> Piece:
+        with self._memory.holding(_MEMORY_FACTOR * lzma2["dict_size"]), turn:
             began = time.thread_time()
             encoder = lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC64, filters=[lzma2])
             data = [encoder.compress(chunk) for chunk in self._raw(piece)]
