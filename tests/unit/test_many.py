@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ class Image:
         self.process = os.getpid()
 
 
+@dataclass
+class Options:
+    """What of the options of a build counts here."""
+
+    work_dir: Path
+    layers: object
+    base_begun: object = None
+
+
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Return a function that runs build_many with *work* as the build, and returns the outcomes."""
@@ -44,16 +54,13 @@ def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict
             work(name.variant)
             return Image(name)
 
-        class Options:
-            work_dir = tmp_path
-
-        Options.layers = object() if layers else None  # type: ignore[attr-defined]
+        options = Options(work_dir=tmp_path, layers=object() if layers else None)
         monkeypatch.setattr(many, "build", one)
         monkeypatch.setattr(many, "Built", Image)
         monkeypatch.setattr(many, "workers", lambda *_, **__: count)
         outcomes = build_many(
             names(*variants),
-            Options(),  # type: ignore[arg-type]
+            options,  # type: ignore[arg-type]
             alone=Silent(),
             beside=lambda _: Silent(),
         )

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from hakim_actions.artifact import Archive, ArtifactName, Check, FileRecord, Manifest
@@ -36,7 +37,8 @@ class BuildOptions:
     without ``pieces`` everything is compressed anew. Downloads are kept in ``downloads``; tools
     that cannot be had are left out when ``allow_missing`` names them, and ``tool_mirrors`` maps
     the start of their URLs to another. Packages are kept in ``debs``, unless ``apt_proxy`` names a
-    proxy that does it. With ``twin`` there will be a .tar.zst beside the .tar.xz.
+    proxy that does it. With ``twin`` there will be a .tar.zst beside the .tar.xz. ``base_begun`` is
+    set by the base image of a run when its layer is nobody else's to make, which others wait for.
     """
 
     project: Project
@@ -57,6 +59,7 @@ class BuildOptions:
     pieces: PieceStore | None = None
     debs: Path | None = None
     twin: bool = False
+    base_begun: Event | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -263,8 +266,12 @@ class _Run:
 
     def _on_layer(self, store: LayerStore, key: str) -> distrobuilder.Rootfs:
         """Start from the base layer; who finds none makes it, while the others wait for it."""
-        base = self._name.base
+        base, base_begun = self._name.base, self._options.base_begun
+        if base_begun is not None and self._name != base:
+            base_begun.wait()
         with store.alone(key):
+            if base_begun is not None:
+                base_begun.set()
             layer = self._meter.get_layer(store, key)
             if layer is None and self._name == base:
                 made = self._distrobuilder(base, layer=None, staged=self._tools)

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,6 +27,8 @@ from hakim_actions.system.progress import Progress
 #: Memory of one build in bytes: packing's 400 MiB, and what apt, dpkg and the boot test need.
 MEMORY_NEEDED: Final = 1_500_000_000
 _BASE: Final = "base"
+#: A forked child has what this process has read and checked; nothing is passed but the result.
+_PROCESSES: Final = multiprocessing.get_context("fork")
 _MEMINFO: Final = Path("/proc/meminfo")
 
 Outcome: TypeAlias = Built | HakimError
@@ -65,6 +68,8 @@ def build_many(
     """
     names = sorted(names, key=lambda name: name.variant != _BASE)
     stands_on_base = options.layers is not None
+    if stands_on_base and any(name.variant == _BASE for name in names):
+        options = replace(options, base_begun=_PROCESSES.Event())
     count = workers(len(names), work_dir=options.work_dir)
     if count == 1:
         outcomes = ((name, _tried(name, options, alone)) for name in names)
@@ -114,10 +119,8 @@ def _side_by_side(
 def _start(
     name: ArtifactName, work: Callable[[ArtifactName], Built]
 ) -> tuple[Connection, BaseProcess]:
-    # A forked child has what this process has read and checked; nothing is passed but the result.
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(name, work, sender), name=name.stem)
+    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    child = _PROCESSES.Process(target=_child, args=(name, work, sender), name=name.stem)
     child.start()
     sender.close()
     return receiver, child
