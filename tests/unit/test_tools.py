@@ -3,7 +3,9 @@
 import hashlib
 import os
 import tarfile
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +78,14 @@ Stage = Callable[..., tools.Staged]
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    def run(web: Web, entries: dict[str, Any], **options: Any) -> tools.Staged:
-        lock = tmp_path / "tools.lock"
+    def run(
+        web: Web, entries: dict[str, Any], *, into: Path = tmp_path, **options: Any
+    ) -> tools.Staged:
+        lock = into / "tools.lock"
         lock.write_text(yaml.safe_dump({"schema": 1, "tools": entries}))
         return tools.stage(
             tools.load(lock).for_target(NAME),
-            into=tmp_path,
+            into=into,
             cache=tmp_path / "cache",
             env=dict(os.environ),
             http=web.client(),
@@ -109,6 +113,25 @@ def test_a_tool_is_downloaded_once(stage: Stage) -> None:
     assert names(again) == {"usr/local/bin/tool"}
     assert again.tar.read_bytes() == bytes_before
     assert len(web.asked) == asked
+
+
+def test_builds_that_begin_together_download_a_tool_once(stage: Stage, tmp_path: Path) -> None:
+    class SlowWeb(Web):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            time.sleep(0.2)  # for the other to come to the same tool meanwhile
+            return super().__call__(request)
+
+    web = SlowWeb({"https://example.com/tool": PROGRAM})
+    entries = {"tool": pin("https://example.com/tool")}
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder in folders:
+        folder.mkdir()
+
+    with ThreadPoolExecutor() as pool:
+        both = list(pool.map(lambda folder: stage(web, entries, into=folder), folders))
+
+    assert [names(staged) for staged in both] == [{"usr/local/bin/tool"}] * 2
+    assert web.asked.count("GET https://example.com/tool") == 1
 
 
 def test_what_changed_in_the_cache_is_fetched_again(stage: Stage, tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ class Fetcher:
         digest = source.digest
         assert digest is not None  # noqa: S101 - the lock does not load otherwise
         kept = self.cache / digest.file_name
-        if kept.is_file():
-            if digest_of(kept, digest.algorithm) == digest:
+        if _has(kept, digest):
+            return Fetched(path=kept, name=name)
+        with self._downloading(digest.file_name) as part:
+            if _has(kept, digest):  # by another build, while this one waited
                 return Fetched(path=kept, name=name)
-            kept.unlink()  # the disk, or somebody, has changed it
-        with self._partial(digest.file_name) as part:
             begun = part.exists()
             produce(part)
             if begun and digest_of(part, digest.algorithm) != digest:
@@ -114,14 +114,10 @@ class Fetcher:
         return Fetched(path=kept, name=name)
 
     @contextlib.contextmanager
-    def _partial(self, name: str) -> Iterator[Path]:
-        """Yield the file for a download under way, or one of our own if another run has it."""
-        try:
-            with files.locked(self.cache / f".{name}.lock", purpose="This download"):
-                yield self.cache / f".{name}.part"
-        except files.LockedError:
-            with tempfile.TemporaryDirectory(dir=self.cache) as folder:
-                yield Path(folder, name)
+    def _downloading(self, name: str) -> Iterator[Path]:
+        """Wait until no other build is getting *name*, then yield the file for its download."""
+        with files.alone(self.cache / f".{name}.lock"):
+            yield self.cache / f".{name}.part"
 
     def _download(self, url: str, part: Path) -> None:
         """Download *url* to *part*, going on where an earlier try ended if the server can."""
@@ -163,7 +159,7 @@ class Fetcher:
     def _apt_key(self, source: Source) -> Fetched:
         """Return the key of a repository that answers, with the pinned fingerprint."""
         kept = self.cache / f"key-{source.fingerprint}"
-        with self._partial(kept.name) as part:
+        with self._downloading(kept.name) as part:
             self._download(source.key, part)
             found = aptkey.fingerprints(part, env=self.env)
             if found != {source.fingerprint}:
@@ -191,23 +187,40 @@ class Fetcher:
             key.update(path.read_bytes())
         kept = self.cache / f"npm-{key.hexdigest()}"
         proof = self.cache / f"{kept.name}.sha256"
-        if kept.is_file() and proof.is_file() and proof.read_text() == files.sha256_file(kept):
-            return Fetched(path=kept, name="tree.tar")
+        if not _is_proven(kept, proof):
+            with self._downloading(kept.name) as part:
+                if not _is_proven(kept, proof):  # by another build, while this one waited
+                    self._install_tree(inputs, part, what=str(source))
+                    files.write_text(proof, files.sha256_file(part))
+                    part.replace(kept)
+        return Fetched(path=kept, name="tree.tar")
+
+    def _install_tree(self, inputs: Mapping[str, Path], target: Path, *, what: str) -> None:
         with tempfile.TemporaryDirectory(dir=self.cache) as work:
             for name, path in inputs.items():
                 shutil.copy(path, Path(work, name))
-            self.registries.npm_ci(Path(work), arch=self.arch, what=str(source))
-            made = Path(work, "tree.tar")
-            overlay.pack_folder(Path(work, "node_modules"), made)
-            files.write_text(proof, files.sha256_file(made))
-            made.replace(kept)
-        return Fetched(path=kept, name="tree.tar")
+            self.registries.npm_ci(Path(work), arch=self.arch, what=what)
+            overlay.pack_folder(Path(work, "node_modules"), target)
 
 
 #: A coded body would have another checksum, and other ranges, than the file.
 _AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 #: Raised by one when a tree is made in another way from the same lock file.
 _NPM_TREE: Final = 1
+
+
+def _has(path: Path, digest: Digest) -> bool:
+    """Tell whether *path* has the checksum *digest*; remove it when it has another."""
+    if not path.is_file():
+        return False
+    if digest_of(path, digest.algorithm) == digest:
+        return True
+    path.unlink(missing_ok=True)  # the disk, or somebody, has changed it
+    return False
+
+
+def _is_proven(path: Path, proof: Path) -> bool:
+    return path.is_file() and proof.is_file() and proof.read_text() == files.sha256_file(path)
 
 
 def digest_of(path: Path, algorithm: str) -> Digest:

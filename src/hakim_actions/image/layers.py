@@ -5,13 +5,13 @@ again; every step of the definition runs a second time on it and finds its work 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -106,15 +106,9 @@ class LayerStore:
             files.write_text(digest, sha256)
         return target
 
-    @contextlib.contextmanager
-    def alone(self, key: str) -> Iterator[None]:
+    def alone(self, key: str) -> AbstractContextManager[None]:
         """Wait until no other build is making the layer of *key*, then hold it for the block."""
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that cannot be written keeps nothing
-                self.folder.mkdir(parents=True, exist_ok=True)
-                stream = stack.enter_context((self.folder / f".{key}.lock").open("w"))
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        return files.alone(self.folder / f".{key}.lock")
 
     def _paths(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key}.tar", self.folder / f"{key}.sha256"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from hakim_actions.system import files
+
 _DIGEST_SIZE: Final = hashlib.sha256().digest_size
 #: After the digest: the seconds that compressing took.
 _SECONDS: Final = struct.Struct(">d")
@@ -93,14 +95,13 @@ class PieceStore:
         removed does work twice, and nothing worse.
         """
         path = self.path(raw_sha256, settings)
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that cannot be written says so in put()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                lock = path.with_name(f".{path.stem}.lock")
-                stream = stack.enter_context(lock.open("w"))
-                stack.callback(lock.unlink, missing_ok=True)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        lock = path.with_name(f".{path.stem}.lock")
+        with files.alone(lock):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):  # a folder that cannot be written has none
+                    lock.unlink()
 
     @contextlib.contextmanager
     def encoding(self, stopped: threading.Event) -> Iterator[None]:

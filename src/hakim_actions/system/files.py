@@ -89,3 +89,18 @@ def locked(path: Path, *, purpose: str) -> Iterator[None]:
         stream.write(f"process {os.getpid()}\n")
         stream.flush()
         yield
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Wait until nobody else holds the lock file *path*, then hold it for the block.
+
+    For work that is worth doing once: where the lock cannot be made, as in a folder that can only
+    be read, everybody goes on at once. The kernel frees the lock of a process that is killed.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stream = stack.enter_context(path.open("w"))
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
