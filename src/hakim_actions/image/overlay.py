@@ -5,6 +5,7 @@ that was checked, the owner root, and one of two modes. The same archives make t
 """
 
 import fnmatch
+import functools
 import io
 import lzma
 import posixpath
@@ -12,10 +13,10 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -122,16 +123,14 @@ class Overlay:
         if other := self._owners.get(path):
             msg = f"'{owner}' and '{other}' both have a file /{path}."
             raise BuildError(msg, hint="Correct 'put' of one of them in tools.lock.")
-        above = [parent.as_posix() for parent in PurePosixPath(path).parents]
-        if linked := [parent for parent in above if parent in self._links]:
-            msg = f"'{owner}' has /{path} below the link /{linked[0]}."
+        if linked := [folder for folder in _above(path) if folder in self._links]:
+            msg = f"'{owner}' has /{path} below the link /{linked[-1]}."
             raise BuildError(msg, hint="Such an archive could write anywhere; do not use it.")
         self._owners[path] = owner
         self._add_folders(path)
 
     def _add_folders(self, path: str) -> None:
-        for parent in reversed(PurePosixPath(path).parents[:-1]):
-            folder = parent.as_posix()
+        for folder in _above(path):
             if folder not in self._folders:
                 self._folders.add(folder)
                 self._tar.addfile(_info(folder, tarfile.DIRTYPE, 0o755))
@@ -140,6 +139,16 @@ class Overlay:
         info = _info(path, tarfile.REGTYPE, 0o755 if executable else 0o644)
         info.size = size
         self._tar.addfile(info, stream)
+
+
+def _above(path: str) -> Sequence[str]:
+    """Return the folders that *path* is in, the outermost first."""
+    return _with_above(posixpath.dirname(path))
+
+
+@functools.lru_cache(1024)
+def _with_above(folder: str) -> Sequence[str]:
+    return (*_above(folder), folder) if folder else ()
 
 
 def pack_folder(folder: Path, target: Path) -> None:
