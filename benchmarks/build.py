@@ -214,9 +214,17 @@ def report(results: Mapping[str, Result]) -> str:
         if len(others) > 1:
             told = _modelled(others, images, "seconds", variant)
             lines.append(f"{variant}: {plain[variant]['seconds']:.0f} s, modelled {told:.0f} s.")
+    if "cold" in results and "warm" in results:
+        lines += ["", _same_bytes(results["cold"]["images"], results["warm"]["images"])]
     if all(way in results for way in WAYS[1:]):
         lines += ["", *_rows(results, wall)]
     return "\n".join([*lines, "", *_sizes(images, plain)])
+
+
+def _same_bytes(first: Mapping[str, Result], second: Mapping[str, Result]) -> str:
+    differ = [variant for variant in first if first[variant]["sha256"] != second[variant]["sha256"]]
+    line = f"Built twice, {len(first) - len(differ)} of {len(first)} had the same bytes."
+    return f"{line} Not: {', '.join(differ)}." if differ else line
 
 
 def _modelled(

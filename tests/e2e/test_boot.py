@@ -173,7 +173,10 @@ def boots(artifact: Path, work: Path) -> None:
     boot_test(artifact, env=os.environ, work_dir=work)
 
 
-def test_a_good_image_keeps_every_promise_and_leaves_nothing(artifact: Path, work: Path) -> None:
+@pytest.mark.parametrize("memory", [0, 6_000_000_000], ids=["disk", "memory"])
+def test_a_good_image_keeps_every_promise_and_leaves_nothing(
+    artifact: Path, work: Path, memory: int
+) -> None:
     seen: set[str] = set()
     commands = [
         CommandCheck(name="who", run="id -un", expect="^coder$"),
@@ -185,6 +188,7 @@ def test_a_good_image_keeps_every_promise_and_leaves_nothing(artifact: Path, wor
         env=os.environ,
         work_dir=work,
         commands=commands,
+        memory=memory,
         on_step=lambda _step: seen.update(path.name for path in work.iterdir()),
     )
 

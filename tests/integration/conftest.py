@@ -13,7 +13,7 @@ from hakim_actions.artifact import Archive
 from hakim_actions.cli import elevate
 from hakim_actions.cli import main as cli
 from hakim_actions.image import build as build_module
-from hakim_actions.image import mirror, preflight, rules_archive, tools
+from hakim_actions.image import mirror, preflight, rules_archive, tmpfs, tools
 from hakim_actions.image.toolslock import Lock
 from hakim_actions.system import process
 
@@ -57,6 +57,7 @@ def build_programs(program: FakeProgram, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setattr(rules_archive, "MIN_RAW", 0)
     monkeypatch.setattr(elevate, "become_root", lambda *_, **__: None)
     monkeypatch.setattr(preflight, "check_build", lambda **_: None)
+    monkeypatch.setattr(tmpfs, "room", lambda *_, **__: 0)  # only root mounts
     monkeypatch.setattr(mirror, "read_archive", lambda *_, **__: ARCHIVE)
 
     # What tools there are and how they are fetched is tested elsewhere.

@@ -126,6 +126,37 @@ def test_a_build_leaves_a_verified_booted_artifact(bench: Bench) -> None:
     assert list(bench.options.work_dir.iterdir()) == []
 
 
+def test_a_root_file_system_in_memory_is_mounted_for_distrobuilder_alone(bench: Bench) -> None:
+    bench.program("unshare", RUN_THE_REST)
+    bench.program("mount", 'printf "%s\\n" "$@" > "$(dirname "$0")/mounted"')
+    options = dataclasses.replace(bench.options, rootfs_memory=7_000_000_000)
+
+    build(NAME, options, Silent())
+
+    kind, tmpfs, flag, size, name, folder = (bench.programs / "mounted").read_text().split()
+    assert (kind, tmpfs, flag, name) == ("-t", "tmpfs", "-o", "tmpfs")
+    assert size.split(",")[0] == "size=7000000000"
+    argv = (bench.programs / "argv").read_text().splitlines()
+    assert Path(argv[argv.index("--cache-dir") + 1]).parent == Path(folder)
+    assert not Path(argv[2]).is_relative_to(folder)  # the tar, which has to outlive distrobuilder
+    assert list(bench.options.work_dir.iterdir()) == []
+
+
+def test_memory_that_is_too_small_for_an_image_is_said(bench: Bench) -> None:
+    bench.program("unshare", RUN_THE_REST)
+    bench.program("mount", "")
+    refuse = "[[ $1 == --version ]] && exit; echo 'write /x: no space left on device'; exit 1"
+    bench.program("distrobuilder", refuse)
+    options = dataclasses.replace(bench.options, rootfs_memory=7_000_000_000)
+
+    with pytest.raises(BuildError, match="no space left") as caught:
+        build(NAME, options, Silent())
+
+    assert caught.value.hint == (
+        "It had 7.0 GB of memory. To make it on a disk, name one with --work-dir."
+    )
+
+
 def test_the_manifest_says_what_is_in_it_and_what_was_proven(bench: Bench) -> None:
     bench.build()
 

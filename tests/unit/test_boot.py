@@ -471,3 +471,12 @@ def test_the_summary_of_a_tar_is_not_read_from_names(tmp_path: Path) -> None:
         pass
 
     assert boot._unpacked_bytes(folder / NAME, env=os.environ) == 10_240
+
+
+def test_an_image_that_does_not_fit_into_the_memory_is_unpacked_on_the_disk(
+    machine: Machine,
+) -> None:
+    report = machine.boot(memory=100 * 2**20)
+
+    assert not report.failures
+    assert machine.is_clean()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -225,13 +226,31 @@ def test_processors_memory_and_disk_limit_the_builds_at_once(
     expected: int,
 ) -> None:
     """Memory and disk are in megabytes."""
-    meminfo = tmp_path / "meminfo"
-    meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable:  {memory * 1000} kB\nBuffers: 0 kB\n")
-    monkeypatch.setattr(many, "_MEMINFO", meminfo)
+    monkeypatch.setattr("hakim_actions.system.memory.available", lambda: memory * 10**6)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     monkeypatch.setattr("hakim_actions.system.files.free_bytes", lambda _: disk * 10**6)
 
     assert workers(5, work_dir=tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernel", "memory", "expected"),
+    [
+        ("6.12.48+deb13-amd64", 24_000, 6_500),
+        ("6.12.48+deb13-amd64", 22_000, 0),
+        ("6.1.0-40-amd64", 24_000, 0),
+    ],
+)
+def test_root_file_systems_are_in_memory_where_all_that_are_made_at_once_have_room(
+    *, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kernel: str, memory: int, expected: int
+) -> None:
+    """Three at once on two processors; an old kernel's tmpfs would lose attributes."""
+    monkeypatch.setattr("hakim_actions.system.memory.available", lambda: memory * 10**6)
+    monkeypatch.setattr("hakim_actions.system.files.free_bytes", lambda _: 10**12)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=kernel))
+
+    assert many.rootfs_memory(6, work_dir=tmp_path) == expected * 10**6
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -19,7 +19,7 @@ from hakim_actions.errors import BuildError, ConfigurationError, HakimError
 from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.cachekeys import CacheKey, cache_keys
-from hakim_actions.image.many import Outcome, build_many
+from hakim_actions.image.many import Outcome, build_many, rootfs_memory
 from hakim_actions.image.pieces import PieceStore
 from hakim_actions.image.workspace import remove
 from hakim_actions.system import files
@@ -60,7 +60,9 @@ from hakim_actions.system.git import revision
 @common.CACHE_DIR
 @common.CACHE_MAX
 @click.option(
-    "--work-dir", type=common.FOLDER, help="Where images are made.  [default: <cache-dir>/work]"
+    "--work-dir",
+    type=common.FOLDER,
+    help="Where images are made.  [default: <cache-dir>/work, root file systems in spare memory]",
 )
 @click.option("--image-version", default="", help="Version of the image.  [default: git's]")
 @common.COMPRESSION_LEVEL
@@ -131,6 +133,7 @@ def command(
         revision=revision(project.root, env=app.env, version=image_version),
         out=(out or project.output).resolve(),
         work_dir=(work_dir or cache_dir / "work").resolve(),
+        rootfs_memory=0 if work_dir else rootfs_memory(len(names), work_dir=cache_dir),
         downloads=cache_dir,
         lock=lock,
         allow_missing=allowed,

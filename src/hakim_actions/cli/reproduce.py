@@ -17,6 +17,7 @@ from hakim_actions.content import Sources
 from hakim_actions.errors import ConfigurationError
 from hakim_actions.image import mirror, preflight, tools
 from hakim_actions.image.build import BuildOptions
+from hakim_actions.image.many import rootfs_memory
 from hakim_actions.system.git import Revision
 
 #: What the action scripts write into the sources of apt.
@@ -71,6 +72,7 @@ def command(app: App, *, manifest: Path, snapshot_url: str, cache_dir: Path, as_
         revision=Revision(commit=recorded.commit, version=recorded.version, epoch=recorded.epoch),
         out=manifest.resolve().parent / "reproduced",
         work_dir=cache_dir / "work",
+        rootfs_memory=rootfs_memory(1, work_dir=cache_dir),
         downloads=cache_dir,
         lock=lock,
         mirror=snapshot.mirror,

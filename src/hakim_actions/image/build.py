@@ -32,13 +32,14 @@ from hakim_actions.system.progress import PhaseClock, Progress
 class BuildOptions:
     """What a build is told; the same for every image of one run.
 
-    ``work_dir`` is where root file systems are made, ``level`` is that of xz (0 to 9),
-    ``boot_timeout`` is in seconds. Without ``layers`` every image is bootstrapped from scratch;
-    without ``pieces`` everything is compressed anew. Downloads are kept in ``downloads``; tools
-    that cannot be had are left out when ``allow_missing`` names them, and ``tool_mirrors`` maps
-    the start of their URLs to another. Packages are kept in ``debs``, unless ``apt_proxy`` names a
-    proxy that does it. With ``twin`` there will be a .tar.zst beside the .tar.xz. ``base_begun`` is
-    set by the base image of a run when its layer is nobody else's to make, which others wait for.
+    ``work_dir`` is where images are made, each with ``rootfs_memory`` bytes of memory for its root
+    file system if that is not 0. ``level`` is that of xz (0 to 9), ``boot_timeout`` is in seconds.
+    Without ``layers`` every image is bootstrapped from scratch; without ``pieces`` everything is
+    compressed anew. Downloads are kept in ``downloads``; tools that cannot be had are left out when
+    ``allow_missing`` names them, and ``tool_mirrors`` maps the start of their URLs to another.
+    Packages are kept in ``debs``, unless ``apt_proxy`` names a proxy that does it. With ``twin``
+    there will be a .tar.zst beside the .tar.xz. ``base_begun`` is set by the base image of a run
+    when its layer is nobody else's to make, which others wait for.
     """
 
     project: Project
@@ -48,6 +49,7 @@ class BuildOptions:
     out: Path
     work_dir: Path
     downloads: Path
+    rootfs_memory: int = 0
     lock: Lock | None = None
     allow_missing: Collection[str] = ()
     tool_mirrors: Mapping[str, str] = field(default_factory=dict)
@@ -256,6 +258,7 @@ class _Run:
                     self._name.variant, self._name.release, missing=manifest.missing
                 ),
                 unpacked=self._verify,
+                memory=options.rootfs_memory,
                 on_step=self._clock.progress.line,
             )
         except BootFailedError as error:
@@ -324,6 +327,7 @@ class _Run:
             commit=options.revision.commit,
             work_dir=self._work / f"distrobuilder-{name.variant}",
             tools=staged.tar if staged else None,
+            memory=options.rootfs_memory,
         )
         job.work_dir.mkdir(exist_ok=True)
         with self._apt_proxy() as apt_proxy:

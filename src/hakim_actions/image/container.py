@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from hakim_actions.errors import HakimError, VerificationError
+from hakim_actions.image import tmpfs
 from hakim_actions.image.netns import BRIDGE
 from hakim_actions.image.sandbox import APPARMOR, Sandbox
 from hakim_actions.system import process
@@ -36,21 +37,17 @@ _SETTLED: Final = frozenset({"running", "degraded", "maintenance", "stopping"})
 _WITH_INPUT: Final = 'exec "$@" <"$0"'
 
 
-def extract(archive: Path, box: Sandbox, *, unpacked: process.Source | None = None) -> Path:
+def extract(
+    archive: Path, box: Sandbox, *, unpacked: process.Source | None = None, memory: int = 0
+) -> Path:
     """Unpack *archive* inside the id map, with Proxmox's own tar options; return its folder.
 
     Who reads the archive anyway gives the tar inside as *unpacked*, so that nobody decompresses it
-    a second time. Raises VerificationError when it cannot be unpacked, HakimError when the disk is
-    full.
+    a second time. With *memory* it is unpacked into as many bytes of it instead of onto the disk.
+    Raises VerificationError when it cannot be unpacked, HakimError when the disk is full.
     """
-    rootfs = box.folder / "rootfs"
-    rootfs.mkdir(mode=0o755)
-    os.chown(rootfs, ID_BASE, ID_BASE)
     _allow_id_map(box)
-    box.run(["mkdir", ROOTFS])
-    box.run(["mount", "--bind", str(rootfs), ROOTFS])
-    # A work folder may be mounted so that sudo would not work below it.
-    box.run(["mount", "-o", "remount,bind,suid,dev,exec", ROOTFS])
+    rootfs = _in_memory(box, memory) if memory else _on_disk(box)
     id_map = f"b:0:{ID_BASE}:{ID_COUNT}"
     tar = _tar("--xz") if unpacked is None else _tar()
     command = box.argv(["lxc-usernsexec", "-m", id_map, "--", *tar])
@@ -65,6 +62,23 @@ def extract(archive: Path, box: Sandbox, *, unpacked: process.Source | None = No
             raise HakimError(msg, hint="Free some space, or give --work-dir.") from None
         msg = f"{archive.name} cannot be unpacked: {error.message}"
         raise VerificationError(msg, hint="Proxmox would fail in the same way.") from None
+    return rootfs
+
+
+def _in_memory(box: Sandbox, size: int) -> Path:
+    box.run(["mkdir", ROOTFS])
+    box.run(["mount", "-t", "tmpfs", "-o", tmpfs.options(size, owner=ID_BASE), "tmpfs", ROOTFS])
+    return Path(f"/proc/{box.holder}/root{ROOTFS}")
+
+
+def _on_disk(box: Sandbox) -> Path:
+    rootfs = box.folder / "rootfs"
+    rootfs.mkdir(mode=0o755)
+    os.chown(rootfs, ID_BASE, ID_BASE)
+    box.run(["mkdir", ROOTFS])
+    box.run(["mount", "--bind", str(rootfs), ROOTFS])
+    # A work folder may be mounted so that sudo would not work below it.
+    box.run(["mount", "-o", "remount,bind,suid,dev,exec", ROOTFS])
     return rootfs
 
 

@@ -9,8 +9,8 @@ from typing import Final
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.catalog import read_yaml
 from hakim_actions.errors import BuildError, ConfigurationError
-from hakim_actions.image import mirror
-from hakim_actions.system import process
+from hakim_actions.image import mirror, tmpfs
+from hakim_actions.system import process, units
 from hakim_actions.system.progress import PhaseClock
 
 #: The oldest distrobuilder whose native filters and generators the definition uses.
@@ -88,7 +88,8 @@ class Job:
 
     ``version`` and ``commit`` end up in /etc/hakim-release, ``tools`` is the tar that the first
     entry of the definition's ``files`` copies in, ``apt_proxy`` is a URL or empty, ``work_dir`` is
-    a folder of its own with room for the root file system and its tar.
+    a folder of its own with room for the root file system and its tar. With ``memory`` the root
+    file system is made in as many bytes of it, and only the tar in ``work_dir``.
     """
 
     name: ArtifactName
@@ -100,6 +101,7 @@ class Job:
     work_dir: Path
     tools: Path | None = None
     apt_proxy: str = ""
+    memory: int = 0
 
     def argv(self) -> list[process.StrPath]:
         """Return the command line."""
@@ -111,11 +113,13 @@ class Job:
             *self.source.overrides(),
             *([f"files.0.source={self.tools}"] if self.tools else []),
         )
-        return [
+        cache = self.work_dir / "cache"
+        argv: list[process.StrPath] = [
             *("distrobuilder", "build-lxc", self.definition, self.work_dir),
-            *("--cache-dir", self.work_dir / "rootfs", _UNCOMPRESSED),
+            *("--cache-dir", cache / "rootfs", _UNCOMPRESSED),
             *(part for override in overrides for part in ("-o", override)),
         ]
+        return tmpfs.inside(argv, folder=cache, size=self.memory) if self.memory else argv
 
     def environment(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the environment, which distrobuilder hands on to debootstrap and the actions."""
@@ -139,6 +143,7 @@ def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Ro
                 clock.start(name, title)
         clock.progress.line(line)
 
+    (job.work_dir / "cache").mkdir(exist_ok=True)
     try:
         with log.open("a", encoding="utf-8") as stream:
             process.stream(
@@ -153,7 +158,11 @@ def run(job: Job, *, log: Path, clock: PhaseClock, env: Mapping[str, str]) -> Ro
             clock.progress.note(f"    {line}")
         reason = _reason(error)
         msg = f"distrobuilder could not build {job.name.stem}: {reason}{_place(reason, job)}"
-        raise BuildError(msg, hint=f"All of its output is in {log}.") from None
+        hint = f"All of its output is in {log}."
+        if job.memory and any("no space left" in line.lower() for line in error.tail):
+            size = units.size(job.memory)
+            hint = f"It had {size} of memory. To make it on a disk, name one with --work-dir."
+        raise BuildError(msg, hint=hint) from None
     rootfs = Rootfs(tar=job.work_dir / "rootfs.tar", metadata=job.work_dir / "meta.tar.xz")
     if not rootfs.tar.is_file() or not rootfs.metadata.is_file():
         msg = f"distrobuilder ended well, but left no {rootfs.tar.name} for {job.name.stem}."

@@ -8,7 +8,6 @@ a single one.
 import contextlib
 import multiprocessing
 import os
-import re
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
@@ -19,9 +18,9 @@ from typing import Final, TypeAlias
 
 from hakim_actions.artifact import ArtifactName
 from hakim_actions.errors import BuildError, HakimError
-from hakim_actions.image import preflight
+from hakim_actions.image import preflight, tmpfs
 from hakim_actions.image.build import BuildOptions, Built, build
-from hakim_actions.system import files, process
+from hakim_actions.system import files, memory, process
 from hakim_actions.system.progress import Progress
 
 #: Memory of one build in bytes: packing's 400 MiB, and what apt, dpkg and the boot test need.
@@ -29,7 +28,6 @@ MEMORY_NEEDED: Final = 1_500_000_000
 _BASE: Final = "base"
 #: A forked child has what this process has read and checked; nothing is passed but the result.
 _PROCESSES: Final = multiprocessing.get_context("fork")
-_MEMINFO: Final = Path("/proc/meminfo")
 
 Outcome: TypeAlias = Built | HakimError
 ProgressOf: TypeAlias = Callable[[ArtifactName], Progress]
@@ -42,15 +40,14 @@ def workers(images: int, *, work_dir: Path) -> int:
     compress, and no more encoders run than there are processors (:meth:`PieceStore.encoding`).
     """
     by_processors = len(os.sched_getaffinity(0)) + 1
-    by_memory = _available_memory() // MEMORY_NEEDED
+    by_memory = memory.available() // MEMORY_NEEDED
     by_disk = files.free_bytes(work_dir) // preflight.DISK_NEEDED_ELSE
     return max(1, min(images, by_processors, by_memory, by_disk))
 
 
-def _available_memory() -> int:
-    """Return how many bytes programs can have without swapping, as the kernel estimates it."""
-    match = re.search(r"^MemAvailable:\s+(\d+) kB$", _MEMINFO.read_text("ascii"), re.MULTILINE)
-    return int(match[1]) << 10 if match else 0
+def rootfs_memory(images: int, *, work_dir: Path) -> int:
+    """Return how many bytes of memory each of *images* has for its root file system, 0 for none."""
+    return tmpfs.room(workers(images, work_dir=work_dir), beside=MEMORY_NEEDED)
 
 
 def build_many(
