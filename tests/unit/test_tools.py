@@ -165,7 +165,7 @@ def test_all_that_cannot_be_had_is_named_at_once(stage: Stage, tmp_path: Path) -
     web = Web({"https://example.com/good": PROGRAM})
     entries = {
         "good": pin("https://example.com/good"),
-        "gone": pin("https://example.com/gone"),
+        "gone": pin("https://example.com/gone", sha256=sha256(b"what is not there")),
         "loose": pin("https://example.com/loose", unpinned="no checksum is published"),
     }
 
@@ -185,7 +185,7 @@ def test_what_may_be_missing_is_left_out_and_recorded(stage: Stage) -> None:
     web = Web({"https://example.com/good": PROGRAM})
     entries = {
         "good": pin("https://example.com/good"),
-        "gone": pin("https://example.com/gone"),
+        "gone": pin("https://example.com/gone", sha256=sha256(b"what is not there")),
     }
     said: list[str] = []
     staged = stage(web, entries, allow_missing={"gone", "good"}, on_line=said.append)
