@@ -6,7 +6,7 @@ from typing import Final
 from hakim_actions.image.rootfs import Rootfs
 from hakim_actions.image.rules import Finding, Image, define, rule, some
 from hakim_actions.image.tarreader import BLOCK, Kind
-from hakim_actions.image.xzreader import MAGIC as XZ_MAGIC
+from hakim_actions.image.xzstreams import MAGIC as XZ_MAGIC
 
 #: Bytes of the .tar.xz. debootstrap's smallest system has more than the lower bound; a release of
 #: GitHub takes files below 2 GiB

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
-from hakim_actions.image.xzreader import MAGIC as XZ_MAGIC
 from hakim_actions.image.xzreader import ArchiveError
+from hakim_actions.image.xzstreams import MAGIC as XZ_MAGIC
 
 BLOCK: Final = 512
 

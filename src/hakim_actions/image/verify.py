@@ -17,7 +17,8 @@ from hakim_actions.image import checksums, rules_manifest, zstd
 from hakim_actions.image.openfile import UnusableFileError, open_inside
 from hakim_actions.image.rules import Failure, Rule
 from hakim_actions.image.structure import check_structure
-from hakim_actions.image.xzreader import Observer, XzReader
+from hakim_actions.image.xzreader import XzReader
+from hakim_actions.image.xzstreams import Observer
 from hakim_actions.index import INDEX_NAME
 from hakim_actions.system.process import ProcessError
 from hakim_actions.system.progress import Progress, Silent
@@ -233,11 +234,11 @@ class _Verification:
         digest, unpacked = hashlib.sha256(), hashlib.sha256()
         has_twin = path.with_name(zstd.twin_of(path.name)).exists()
         observers = (*self.observers, unpacked.update) if has_twin else self.observers
-        reader = XzReader(stream, observe=digest.update, observe_unpacked=observers)
-        self.failures += check_structure(reader, path, size=size, manifest=manifest)
-        if has_twin:
-            self.unpacked[path] = (reader.offset, unpacked.hexdigest())
-        reader.drain()
+        with XzReader(stream, observe=digest.update, observe_unpacked=observers) as reader:
+            self.failures += check_structure(reader, path, size=size, manifest=manifest)
+            if has_twin:
+                self.unpacked[path] = (reader.offset, unpacked.hexdigest())
+            reader.drain()
         return digest.hexdigest()
 
     def _twin(self, path: Path, stream: IO[bytes]) -> None:

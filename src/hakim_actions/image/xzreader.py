@@ -1,23 +1,21 @@
 """Reads an ``.xz`` file strictly and in one pass, however many streams it is made of."""
 
 import lzma
-from collections.abc import Callable, Sequence
-from typing import IO, Final, TypeAlias
+from collections.abc import Sequence
+from typing import IO, Final, Self
 
 from hakim_actions.errors import VerificationError
-
-#: Compressed bytes read at once, and the most that is unpacked from them at once.
-_PIECE: Final = 1 << 18
-
-#: What a decoder may take. ``xz -9`` needs 65 MiB; a hostile file could ask for 4 GiB.
-MEMORY_LIMIT: Final = 80 << 20
+from hakim_actions.image.xzstreams import (
+    MAGIC,
+    MEMORY_LIMIT,
+    PIECE,
+    Observer,
+    StreamsAhead,
+    Unpacking,
+)
 
 #: The most that is unpacked (bytes), so that a small hostile file cannot keep a machine busy.
 UNPACKED_LIMIT: Final = 16 << 30
-
-MAGIC: Final = b"\xfd7zXZ\x00"
-
-Observer: TypeAlias = Callable[[bytes], object]
 
 
 class ArchiveError(VerificationError):
@@ -27,7 +25,9 @@ class ArchiveError(VerificationError):
 class XzReader:
     """Hands out the unpacked bytes of *source*, and every packed byte to *observe*.
 
-    Each of *observe_unpacked* gets every unpacked byte, also those that are skipped.
+    Each of *observe_unpacked* gets every unpacked byte, also those that are skipped. *source* is
+    read once, from its start. Threads unpack the stream at hand and the next one; leaving the
+    reader as a context manager ends them.
 
     Accepts what ``xz -d`` accepts: several streams one after another, with zero padding in
     multiples of four bytes between them, and nothing else. (Python's ``lzma.open`` ignores what
@@ -42,9 +42,9 @@ class XzReader:
         observe_unpacked: Sequence[Observer] = (),
     ) -> None:
         """Read nothing yet."""
-        self._source = source
-        self._observe = observe
+        self._streams = StreamsAhead(source, observe)
         self._observe_unpacked = observe_unpacked
+        self._unpacking: Unpacking | None = None
         self._decoder: lzma.LZMADecompressor | None = None
         self._packed = b""
         self._piece = b""
@@ -52,6 +52,14 @@ class XzReader:
         self._started = False
         #: Unpacked bytes handed out or skipped so far.
         self.offset = 0
+
+    def __enter__(self) -> Self:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Unpack nothing more."""
+        self._stop()
 
     def read(self, count: int) -> bytes:
         """Return *count* bytes, fewer only at the end of the file; raise ArchiveError."""
@@ -80,8 +88,14 @@ class XzReader:
 
     def drain(self) -> None:
         """Show what is left of the file to *observe* without unpacking it."""
-        while self._fill():
+        self._stop()
+        while self._streams.read():
             pass
+
+    def _stop(self) -> None:
+        self._streams.stop()
+        if self._unpacking is not None:
+            self._unpacking.stop()
 
     def _advance(self, step: int) -> None:
         self._position += step
@@ -100,28 +114,46 @@ class XzReader:
         return True
 
     def _unpack(self) -> bytes:
-        assert self._decoder is not None  # noqa: S101 - _next_stream made it; narrows the type
-        if self._decoder.needs_input and not self._packed and not self._fill():
-            msg = "the file ends in the middle of the compressed data"
-            raise ArchiveError(msg)
-        packed, self._packed = self._packed, b""
         try:
-            piece = self._decoder.decompress(packed, max_length=_PIECE)
+            piece = self._unpack_piece() if self._unpacking is None else self._await_piece()
         except (lzma.LZMAError, EOFError) as error:
             msg = f"the compressed data is damaged ({error})"
             raise ArchiveError(msg) from None
         for observe in self._observe_unpacked:
             observe(piece)
+        return piece
+
+    def _await_piece(self) -> bytes:
+        """Return what another thread unpacked; behind its end take over from it."""
+        assert self._unpacking is not None  # noqa: S101 - _unpack looked; narrows the type
+        piece = self._unpacking.next()
+        if piece is not None:
+            return piece
+        self._decoder, self._packed = self._unpacking.rest()
+        self._unpacking = None
+        return b""
+
+    def _unpack_piece(self) -> bytes:
+        assert self._decoder is not None  # noqa: S101 - _next_stream made it; narrows the type
+        if self._decoder.needs_input and not self._packed and not self._fill():
+            msg = "the file ends in the middle of the compressed data"
+            raise ArchiveError(msg)
+        packed, self._packed = self._packed, b""
+        piece = self._decoder.decompress(packed, max_length=PIECE)
         if self._decoder.eof:
             self._packed = self._decoder.unused_data
             self._decoder = None
         return piece
 
     def _next_stream(self) -> bool:
-        """Have a decoder for the stream at hand, or return False at the end of the file."""
-        if self._decoder is not None:
+        """Have what unpacks the stream at hand, or return False at the end of the file."""
+        if self._decoder is not None or self._unpacking is not None:
             return True
         first, self._started = not self._started, True
+        if not self._packed:
+            self._unpacking = self._streams.next_stream()
+            if self._unpacking is not None:
+                return True
         padding = 0
         while True:
             rest = self._packed.lstrip(b"\0")
@@ -150,7 +182,6 @@ class XzReader:
 
     def _fill(self) -> bool:
         """Append a piece of the file to what is waiting; return False at the end."""
-        data = self._source.read(_PIECE)
-        self._observe(data)
+        data = self._streams.read()
         self._packed += data
         return bool(data)
