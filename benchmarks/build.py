@@ -176,6 +176,7 @@ def _facts(manifest: Manifest) -> Result:
         "checks": len(manifest.checks),
         "phases": dict(manifest.phases),
         "missing": list(manifest.missing),
+        "archive": dict(manifest.archive.digests) if manifest.archive else {},
     }
 
 
@@ -224,7 +225,15 @@ def report(results: Mapping[str, Result]) -> str:
 def _same_bytes(first: Mapping[str, Result], second: Mapping[str, Result]) -> str:
     differ = [variant for variant in first if first[variant]["sha256"] != second[variant]["sha256"]]
     line = f"Built twice, {len(first) - len(differ)} of {len(first)} had the same bytes."
-    return f"{line} Not: {', '.join(differ)}." if differ else line
+    if not differ:
+        return line
+    states = [
+        {pair for image in way.values() for pair in image["archive"].items()}
+        for way in (first, second)
+    ]
+    suites = sorted({suite for suite, _ in states[0] ^ states[1]})
+    why = f" Debian's archive changed in the meantime: {', '.join(suites)}." if suites else ""
+    return f"{line} Not: {', '.join(differ)}.{why}"
 
 
 def _modelled(
