@@ -34,6 +34,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "src")]
 
 from hakim_actions.artifact import ArtifactName, Manifest  # noqa: E402 - from this very tree
+from hakim_actions.errors import HakimError  # noqa: E402 - likewise
 from hakim_actions.image import tools  # noqa: E402 - likewise
 from hakim_actions.system import process, units  # noqa: E402 - likewise
 
@@ -224,7 +225,8 @@ def report(results: Mapping[str, Result]) -> str:
 
 def _same_bytes(first: Mapping[str, Result], second: Mapping[str, Result]) -> str:
     differ = [variant for variant in first if first[variant]["sha256"] != second[variant]["sha256"]]
-    line = f"Built twice, {len(first) - len(differ)} of {len(first)} had the same bytes."
+    same = len(first) - len(differ)
+    line = f"Built twice, *cold* and *warm*: {same} of {len(first)} had the same bytes."
     if not differ:
         return line
     states = [
@@ -332,7 +334,10 @@ def main() -> None:
         folder=options.folder.resolve(),
         results=options.results or options.folder / "build.json",
     )
-    bench.run([way for way in options.ways.split(",") if way])
+    try:
+        bench.run([way for way in options.ways.split(",") if way])
+    except HakimError as error:
+        sys.exit(str(error))
     print(report(bench.results))
     if options.chart:
         chart(bench.results, options.chart)
