@@ -3,11 +3,14 @@
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hakim_actions.image import many, xzstreams
+from hakim_actions.system import files
 
 Run = Callable[..., tuple[int, str, list[str]]]
 
@@ -98,6 +101,41 @@ def test_a_cache_that_can_only_be_read_is_used_and_said(
     assert calls == ["php on a layer"]
     assert f"cannot write to {cache}: Read-only file system." in said
     assert not list((tmp_path / "work").iterdir())
+
+
+def streams_decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return a list that gets the bytes of each stream that verifying decodes, one by one."""
+    monkeypatch.setattr(many, "workers", lambda *_, **__: 1)
+    decode = xzstreams.Unpacking._decode
+    decoded: list[bytes] = []
+
+    def noted(self: xzstreams.Unpacking) -> Iterator[bytes]:
+        decoded.append(self._packed.getvalue())
+        return decode(self)
+
+    monkeypatch.setattr(xzstreams.Unpacking, "_decode", noted)
+    return decoded
+
+
+def test_verifying_decodes_what_several_images_share_once(
+    build: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = streams_decoded(monkeypatch)
+
+    assert build("--all")[0] == 0
+
+    assert len(decoded) == len(set(decoded))
+
+
+def test_a_disk_that_is_nearly_full_keeps_nothing_unpacked(
+    build: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded = streams_decoded(monkeypatch)
+    monkeypatch.setattr(files, "free_bytes", lambda _: 20_000_000_000)
+
+    assert build("--all")[0] == 0
+
+    assert len(decoded) > len(set(decoded))
 
 
 def test_one_failure_stops_only_itself(build: Run, build_programs: Path, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from hakim_actions.image import xzstreams
+from hakim_actions.image.entries import EntryStore
 from hakim_actions.image.xzreader import ArchiveError, XzReader
 
 PARTS = [random.Random(n).randbytes(40_000) + bytes(3_000_000 * (n % 2)) for n in range(7)]
@@ -19,12 +21,33 @@ STREAMS = [lzma.compress(part, preset=0) for part in PARTS]
 SMALL = [lzma.compress(bytes([n]) * 100) for n in range(2)]
 
 
-def unpack(data: bytes) -> tuple[bytes | str, bytes, list[bytes]]:
+@pytest.fixture
+def kept(tmp_path: Path) -> EntryStore:
+    return EntryStore(tmp_path / "unpacked", kind="stream")
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by one for each stream that is decoded."""
+    decode = xzstreams.Unpacking._decode
+    streams: list[int] = []
+
+    def counted(self: xzstreams.Unpacking) -> Iterator[bytes]:
+        streams.append(1)
+        return decode(self)
+
+    monkeypatch.setattr(xzstreams.Unpacking, "_decode", counted)
+    return streams
+
+
+def unpack(data: bytes, kept: EntryStore | None = None) -> tuple[bytes | str, bytes, list[bytes]]:
     """Return what *data* unpacks to or why it does not, and all that was observed."""
     packed: list[bytes] = []
     unpacked: list[bytes] = []
     observe = (unpacked.append,)
-    with XzReader(io.BytesIO(data), observe=packed.append, observe_unpacked=observe) as reader:
+    with XzReader(
+        io.BytesIO(data), observe=packed.append, observe_unpacked=observe, kept=kept
+    ) as reader:
         try:
             found: bytes | str = reader.read(1 << 30)
         except ArchiveError as error:
@@ -88,6 +111,78 @@ def test_the_outcome_is_that_of_one_stream_after_another(
     assert packed == data
     if isinstance(found, bytes):
         assert b"".join(unpacked) == found
+
+
+@pytest.mark.parametrize("make", FILES.values(), ids=FILES)
+def test_the_outcome_is_the_same_with_streams_that_are_kept(
+    make: Callable[[], bytes], kept: EntryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make()
+    expected = one_after_another(data, monkeypatch)
+    unpack(b"".join(STREAMS), kept)
+
+    first, second = unpack(data, kept), unpack(data, kept)
+
+    assert first[:2] == second[:2] == (expected, data)
+    if isinstance(expected, bytes):
+        assert b"".join(first[2]) == b"".join(second[2]) == expected
+
+
+def test_a_stream_that_another_archive_had_is_not_decoded_again(
+    kept: EntryStore, decoded: list[int]
+) -> None:
+    unpack(b"".join(STREAMS[:5]), kept)
+    assert len(decoded) == 5
+
+    found, _, _ = unpack(b"".join(STREAMS), kept)
+
+    assert found == b"".join(PARTS)
+    assert len(decoded) == len(STREAMS)
+
+
+def test_a_kept_stream_that_was_damaged_is_decoded_again(
+    kept: EntryStore, decoded: list[int]
+) -> None:
+    unpack(b"".join(STREAMS), kept)
+    decoded.clear()
+    victim = max(kept.folder.rglob("*.stream"), key=lambda path: path.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+
+    found, _, _ = unpack(b"".join(STREAMS), kept)
+
+    assert found == b"".join(PARTS)
+    assert len(decoded) == 1
+    assert [warning for warning in kept.warnings if "was damaged" in warning]
+
+
+def test_a_damaged_stream_is_never_kept(kept: EntryStore) -> None:
+    assert unpack(damaged(), kept)[0] == unpack(damaged(), kept)[0]
+    assert len(list(kept.folder.rglob("*.stream"))) == 3
+
+
+def test_what_is_no_single_whole_stream_is_not_kept(
+    kept: EntryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept are only bytes that unpack to the same wherever they stand."""
+    whole, two = len(STREAMS[0]), len(STREAMS[1] + STREAMS[2])
+    monkeypatch.setattr(xzstreams, "_sizes", lambda _: [whole, two, 40_000])
+
+    found, _, _ = unpack(b"".join(STREAMS), kept)
+
+    assert found == b"".join(PARTS)
+    assert len(list(kept.folder.rglob("*.stream"))) == 1
+
+
+def test_what_unpacks_to_much_is_not_kept(
+    kept: EntryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xzstreams, "_LONGEST_KEPT", 100_000)
+
+    assert unpack(b"".join(STREAMS), kept)[0] == b"".join(PARTS)
+
+    assert len(list(kept.folder.rglob("*.stream"))) == sum(len(part) <= 100_000 for part in PARTS)
 
 
 @pytest.mark.parametrize("lie", [[1000], [7, 7], [40_000] * 3, [len(STREAMS[0]) + 12, 10**6]])

@@ -1,7 +1,6 @@
 """``hakim-actions build``."""
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,10 @@ from hakim_actions.errors import BuildError, ConfigurationError, HakimError
 from hakim_actions.image import cache, distrobuilder, layers, preflight, tools, toolsupdate
 from hakim_actions.image.build import BuildOptions, Built, build
 from hakim_actions.image.cachekeys import CacheKey, cache_keys
-from hakim_actions.image.many import Outcome, build_many, rootfs_memory
+from hakim_actions.image.entries import EntryStore
+from hakim_actions.image.many import Outcome, build_many, has_room_to_keep, rootfs_memory
 from hakim_actions.image.pieces import PieceStore
-from hakim_actions.image.workspace import remove
+from hakim_actions.image.workspace import run_folder
 from hakim_actions.system import files
 from hakim_actions.system.git import revision
 
@@ -212,28 +212,29 @@ def _stores(
 ) -> Iterator[BuildOptions]:
     """Give the builds stores of layers, pieces and downloads: the cache, or some of this run alone.
 
-    A single image without the cache is faster from scratch than on a layer made for it.
+    A single image without the cache is faster from scratch than on a layer made for it. What
+    streams unpack to is never of more use than for the run.
     """
-    own = options.work_dir / f"run-{os.getpid()}"
-    if store is not None:
-        options = replace(options, layers=store)
-        if not _can_keep(options.downloads):
+    files.writable_folder(options.work_dir, option="--work-dir")
+    with run_folder(options.work_dir) as own:
+        if store is not None:
+            options = replace(options, layers=store)
+            if not _can_keep(options.downloads):
+                options = replace(options, downloads=own)
+        elif len(names) > 1 and not from_scratch:
+            options = replace(
+                options,
+                downloads=own,
+                layers=layers.LayerStore(folder=own / "layers"),
+                pieces=PieceStore(own / "pieces"),
+            )
+        else:
             options = replace(options, downloads=own)
-    elif len(names) > 1 and not from_scratch:
-        options = replace(
-            options,
-            downloads=own,
-            layers=layers.LayerStore(folder=own / "layers"),
-            pieces=PieceStore(own / "pieces"),
-        )
-    else:
-        options = replace(options, downloads=own)
-    if options.layers is not None:
-        options = replace(options, debs=options.downloads / "debs")
-    try:
+        if options.layers is not None:
+            options = replace(options, debs=options.downloads / "debs")
+        if len(names) > 1 and has_room_to_keep(len(names), work_dir=options.work_dir):
+            options = replace(options, unpacked=EntryStore(own / "unpacked", kind="stream"))
         yield options
-    finally:
-        remove(own)
 
 
 def _can_keep(folder: Path) -> bool:

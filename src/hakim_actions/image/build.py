@@ -15,6 +15,7 @@ from hakim_actions.debian import release_named
 from hakim_actions.image import debcache, delivery, distrobuilder, mirror, sbom, tools, zstd
 from hakim_actions.image.boot import BootFailedError, BootReport, boot_test
 from hakim_actions.image.cacheuse import CacheMeter, CacheUse
+from hakim_actions.image.entries import EntryStore
 from hakim_actions.image.inventory import Inventory
 from hakim_actions.image.layers import LayerStore, layer_key
 from hakim_actions.image.pack import pack_tar
@@ -37,7 +38,8 @@ class BuildOptions:
     Without ``layers`` every image is bootstrapped from scratch; without ``pieces`` everything is
     compressed anew. Downloads are kept in ``downloads``; tools that cannot be had are left out when
     ``allow_missing`` names them, and ``tool_mirrors`` maps the start of their URLs to another.
-    Packages are kept in ``debs``, unless ``apt_proxy`` names a proxy that does it. With ``twin``
+    Packages are kept in ``debs``, unless ``apt_proxy`` names a proxy that does it; what the streams
+    of archives unpack to in ``unpacked``, for the other images of the run. With ``twin``
     there will be a .tar.zst beside the .tar.xz. ``base_begun`` is set by the base image of a run
     when its layer is nobody else's to make, which others wait for.
     """
@@ -60,6 +62,7 @@ class BuildOptions:
     layers: LayerStore | None = None
     pieces: PieceStore | None = None
     debs: Path | None = None
+    unpacked: EntryStore | None = None
     twin: bool = False
     base_begun: Event | None = None
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -238,7 +241,10 @@ class _Run:
 
     def _verify(self, write: Callable[[bytes], object]) -> None:
         """Verify what is staged, handing the tar inside on to the container that will boot it."""
-        verified = verify_paths([self.staged], observe_unpacked=write)
+        kept = self._options.unpacked
+        verified = verify_paths([self.staged], observe_unpacked=write, kept=kept)
+        for warning in kept.warnings if kept else ():
+            self._clock.progress.note(warning)
         for failure in verified.failures:
             self._clock.progress.note(
                 f"    {failure.rule}: {failure.found}, expected {failure.expected}."

@@ -25,6 +25,8 @@ from hakim_actions.system.progress import Progress
 
 #: Memory of one build in bytes: packing's 400 MiB, and what apt, dpkg and the boot test need.
 MEMORY_NEEDED: Final = 1_500_000_000
+#: What the streams of one more image unpack to, in bytes; the largest has 3.3 GB with its base's.
+_UNPACKED: Final = 3_000_000_000
 _BASE: Final = "base"
 #: A forked child has what this process has read and checked; nothing is passed but the result.
 _PROCESSES: Final = multiprocessing.get_context("fork")
@@ -48,6 +50,12 @@ def workers(images: int, *, work_dir: Path) -> int:
 def rootfs_memory(images: int, *, work_dir: Path) -> int:
     """Return how many bytes of memory each of *images* has for its root file system, 0 for none."""
     return tmpfs.room(workers(images, work_dir=work_dir), beside=MEMORY_NEEDED)
+
+
+def has_room_to_keep(images: int, *, work_dir: Path) -> bool:
+    """Tell whether the disk, beside builds, holds what the archives of *images* unpack to."""
+    builds = workers(images, work_dir=work_dir) * preflight.DISK_NEEDED_ELSE
+    return files.free_bytes(work_dir) - builds >= images * _UNPACKED
 
 
 def build_many(

@@ -14,6 +14,7 @@ from typing import IO, Final
 from hakim_actions.artifact import SUMS_NAME, Manifest, parse_sums
 from hakim_actions.errors import VerificationError
 from hakim_actions.image import checksums, rules_manifest, zstd
+from hakim_actions.image.entries import EntryStore
 from hakim_actions.image.openfile import UnusableFileError, open_inside
 from hakim_actions.image.rules import Failure, Rule
 from hakim_actions.image.structure import check_structure
@@ -64,17 +65,20 @@ def verify_paths(
     checksums_only: bool = False,
     progress: Progress | None = None,
     observe_unpacked: Observer | None = None,
+    kept: EntryStore | None = None,
 ) -> VerifyReport:
     """Verify each of *paths*: an archive, a folder with artifacts, or a folder of such folders.
 
     An archive that is named by itself is compared with the checksum file beside it if there is
     one; with *checksums_only* there must be one. *observe_unpacked* gets the tar inside an archive
-    while that is read, up to the first byte that cannot be right.
+    while that is read, up to the first byte that cannot be right. Streams whose content *kept* has
+    are not unpacked again.
     """
     verification = _Verification(
         checksums_only=checksums_only,
         progress=progress or Silent(),
         observers=() if observe_unpacked is None else (observe_unpacked,),
+        kept=kept,
     )
     for path in paths:
         with verification.telling(path):
@@ -108,6 +112,7 @@ class _Verification:
     checksums_only: bool
     progress: Progress
     observers: Sequence[Observer] = ()
+    kept: EntryStore | None = None
     checked: list[CheckedFile] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     unpacked: dict[Path, tuple[int, str]] = field(default_factory=dict)
@@ -234,7 +239,9 @@ class _Verification:
         digest, unpacked = hashlib.sha256(), hashlib.sha256()
         has_twin = path.with_name(zstd.twin_of(path.name)).exists()
         observers = (*self.observers, unpacked.update) if has_twin else self.observers
-        with XzReader(stream, observe=digest.update, observe_unpacked=observers) as reader:
+        with XzReader(
+            stream, observe=digest.update, observe_unpacked=observers, kept=self.kept
+        ) as reader:
             self.failures += check_structure(reader, path, size=size, manifest=manifest)
             if has_twin:
                 self.unpacked[path] = (reader.offset, unpacked.hexdigest())

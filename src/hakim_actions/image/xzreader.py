@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import IO, Final, Self
 
 from hakim_actions.errors import VerificationError
+from hakim_actions.image.entries import EntryStore
 from hakim_actions.image.xzstreams import (
     MAGIC,
     MEMORY_LIMIT,
@@ -27,7 +28,8 @@ class XzReader:
 
     Each of *observe_unpacked* gets every unpacked byte, also those that are skipped. *source* is
     read once, from its start. Threads unpack the stream at hand and the next one; leaving the
-    reader as a context manager ends them.
+    reader as a context manager ends them. *kept* has what streams unpack to, by their sha256, and
+    gets what it does not have.
 
     Accepts what ``xz -d`` accepts: several streams one after another, with zero padding in
     multiples of four bytes between them, and nothing else. (Python's ``lzma.open`` ignores what
@@ -40,9 +42,10 @@ class XzReader:
         *,
         observe: Observer,
         observe_unpacked: Sequence[Observer] = (),
+        kept: EntryStore | None = None,
     ) -> None:
         """Read nothing yet."""
-        self._streams = StreamsAhead(source, observe)
+        self._streams = StreamsAhead(source, observe, kept)
         self._observe_unpacked = observe_unpacked
         self._unpacking: Unpacking | None = None
         self._decoder: lzma.LZMADecompressor | None = None

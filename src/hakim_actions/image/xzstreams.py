@@ -4,15 +4,21 @@ Packing makes an archive of many streams. Where they begin is learned from the e
 each stream says there how long it is. That is a hint and nothing more: the decoder decides what a
 stream is, and where a hint was wrong, ``xzreader`` goes on from exactly the state it left.
 File format: https://tukaani.org/xz/format.html
+
+Who reads several archives that share streams may keep what those unpack to: a stream of the same
+sha256 unpacks to the same bytes.
 """
 
+import hashlib
 import io
 import lzma
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Final, TypeAlias
+
+from hakim_actions.image.entries import EntryStore
 
 #: Compressed bytes read at once, and the most that is unpacked from them at once.
 PIECE: Final = 1 << 18
@@ -31,6 +37,9 @@ _WAITING: Final = 96
 #: The longest stream that is read in one go (compressed bytes).
 _LONGEST: Final = 32 << 20
 
+#: What a longer stream unpacks to is not kept (bytes); packing makes none that is.
+_LONGEST_KEPT: Final = 32 << 20
+
 #: So many streams and no more are looked for.
 _MOST: Final = 1 << 16
 
@@ -43,11 +52,13 @@ Observer: TypeAlias = Callable[[bytes], object]
 
 
 class Unpacking:
-    """A stream that a thread unpacks; ``pieces`` hands out what it has, in order."""
+    """A stream that a thread unpacks; ``next`` hands out what it has, in order."""
 
-    def __init__(self, packed: bytes) -> None:
-        """Begin to unpack *packed*."""
+    def __init__(self, packed: bytes, kept: EntryStore | None = None) -> None:
+        """Begin to unpack *packed*, unless *kept* knows what it unpacks to."""
         self._packed = io.BytesIO(packed)
+        self._kept = kept
+        self._found = False
         self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
         self._error: Exception | None = None
         self._pieces: deque[bytes | None] = deque()
@@ -68,6 +79,8 @@ class Unpacking:
 
     def rest(self) -> tuple[lzma.LZMADecompressor | None, bytes]:
         """Return, behind the last piece, the decoder if it needs more, and bytes not used."""
+        if self._found:
+            return None, b""
         if self._decoder.eof:
             return None, self._decoder.unused_data + self._packed.read()
         return self._decoder, b""
@@ -80,8 +93,10 @@ class Unpacking:
 
     def _run(self) -> None:
         try:
-            while not self._stopped and (piece := self._unpack()) is not None:
+            for piece in self._unpack():
                 self._room.acquire()
+                if self._stopped:
+                    break
                 self._pieces.append(piece)
                 self._ready.release()
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader must not wait on
@@ -89,29 +104,61 @@ class Unpacking:
         self._pieces.append(None)
         self._ready.release()
 
-    def _unpack(self) -> bytes | None:
-        if self._decoder.eof:
-            return None
-        packed = self._packed.read(PIECE) if self._decoder.needs_input else b""
-        if self._decoder.needs_input and not packed:
-            return None
-        return self._decoder.decompress(packed, max_length=PIECE)
+    def _unpack(self) -> Iterator[bytes]:
+        if self._kept is None:
+            yield from self._decode()
+            return
+        key = hashlib.sha256(self._packed.getbuffer()).hexdigest()
+        found = self._kept.get(key)
+        if found is not None:
+            self._found = True
+            yield from (bytes(found[at : at + PIECE]) for at in range(0, len(found), PIECE))
+            return
+        pieces: list[bytes] = []
+        size = 0
+        for piece in self._decode():
+            size += len(piece)
+            pieces.append(piece)
+            if size > _LONGEST_KEPT:
+                pieces.clear()
+            yield piece
+        if size <= _LONGEST_KEPT and self._is_whole():
+            self._kept.put(key, *pieces)
+
+    def _is_whole(self) -> bool:
+        """Tell whether what was given is one stream from its first to its last byte."""
+        read = self._packed.tell() - len(self._decoder.unused_data)
+        return self._decoder.eof and read == len(self._packed.getbuffer())
+
+    def _decode(self) -> Iterator[bytes]:
+        while not self._decoder.eof:
+            packed = self._packed.read(PIECE) if self._decoder.needs_input else b""
+            if self._decoder.needs_input and not packed:
+                return
+            yield self._decoder.decompress(packed, max_length=PIECE)
 
 
 class StreamsAhead:
     """Reads *source* from start to end, and shows every byte to *observe* once, in order."""
 
-    def __init__(self, source: IO[bytes], observe: Observer) -> None:
-        """Find out where streams begin; read nothing yet."""
+    def __init__(
+        self, source: IO[bytes], observe: Observer, kept: EntryStore | None = None
+    ) -> None:
+        """Find out where streams begin; read nothing yet.
+
+        *kept* has what streams unpack to, by their sha256, and gets what it does not have.
+        """
         self._source = source
         self._observe = observe
+        self._kept = kept
         self._sizes = deque(_sizes(source))
         self._ahead: deque[Unpacking] = deque()
 
     def next_stream(self) -> Unpacking | None:
         """Return the stream that begins where reading stands; None if that is not known."""
         while self._sizes and len(self._ahead) <= _AHEAD:
-            self._ahead.append(Unpacking(self._take(self._sizes.popleft())))
+            packed = self._take(self._sizes.popleft())
+            self._ahead.append(Unpacking(packed, self._kept))
         return self._ahead.popleft() if self._ahead else None
 
     def read(self) -> bytes:

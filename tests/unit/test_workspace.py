@@ -1,0 +1,59 @@
+"""What the builds of a run share ends with the run, or with the next one after a kill."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hakim_actions.image.workspace import run_folder
+
+_RUN = """
+import pathlib, sys, time
+from hakim_actions.image.workspace import run_folder
+with run_folder(pathlib.Path(sys.argv[1])) as own:
+    own.mkdir()
+    (own / "file").touch()
+    print(own, flush=True)
+    time.sleep(60)
+"""
+
+
+def other_run(parent: Path) -> tuple[subprocess.Popen[str], Path]:
+    """Start a run that is under way, and return it with its folder."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _RUN, str(parent)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    return child, Path(child.stdout.readline().strip())
+
+
+def test_a_run_leaves_nothing(tmp_path: Path) -> None:
+    with run_folder(tmp_path) as own:
+        own.mkdir()
+        (own / "file").touch()
+        assert own.name == f"run-{os.getpid()}"
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    child, left = other_run(tmp_path)
+    child.kill()
+    child.communicate()
+    assert left.exists()
+
+    with run_folder(tmp_path):
+        assert not left.exists()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_goes_on_keeps_its_folder(tmp_path: Path) -> None:
+    child, busy = other_run(tmp_path)
+    try:
+        with run_folder(tmp_path) as own:
+            own.mkdir()
+        assert (busy / "file").exists()
+    finally:
+        child.kill()
+        child.communicate()
