@@ -197,20 +197,20 @@ def report(results: Mapping[str, Result]) -> str:
         + sum(_modelled(plain, images, what, variant) for variant in images if variant not in plain)
         for what in ("seconds", "cpu")
     )
-    lines = ["| way | images | wall s | CPU s | faster, wall | faster, CPU |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines = ["| way | images | wall s | of one image | CPU s | faster, wall | faster, CPU |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     how = f"{len(plain)} measured, {len(images) - len(plain)} modelled"
-    lines.append(f"| plain distrobuilder | {how} | {wall:.0f} | {cpu:.0f} | 1 | 1 |")
+    each = _spread([result["seconds"] for result in plain.values()])
+    lines.append(f"| plain distrobuilder | {how} | {wall:.0f} | {each} | {cpu:.0f} | 1 | 1 |")
     for way in WAYS[1:]:
         if way in results:
             ours = results[way]
+            each = _spread([sum(image["phases"].values()) for image in ours["images"].values()])
             lines.append(
-                f"| ours, {way} | {len(ours['images'])} | {ours['seconds']:.0f} | {ours['cpu']:.0f}"
-                f" | {wall / ours['seconds']:.1f} | {cpu / ours['cpu']:.1f} |"
+                f"| ours, {way} | {len(ours['images'])} | {ours['seconds']:.0f} | {each}"
+                f" | {ours['cpu']:.0f} | {wall / ours['seconds']:.1f} | {cpu / ours['cpu']:.1f} |"
             )
-    seconds = sorted(result["seconds"] for result in plain.values())
-    spread = f"{seconds[0]:.0f} / {statistics.median(seconds):.0f} / {seconds[-1]:.0f}"
-    lines += ["", f"One plain image, minimum / median / maximum: {spread} s."]
+    lines += ["", "Of one image: minimum / median / maximum; ours are built side by side.", ""]
     for variant in plain:
         others = {name: value for name, value in plain.items() if name != variant}
         if len(others) > 1:
@@ -221,6 +221,10 @@ def report(results: Mapping[str, Result]) -> str:
     if all(way in results for way in WAYS[1:]):
         lines += ["", *_rows(results, wall)]
     return "\n".join([*lines, "", *_sizes(images, plain)])
+
+
+def _spread(seconds: Sequence[float]) -> str:
+    return f"{min(seconds):.0f} / {statistics.median(seconds):.0f} / {max(seconds):.0f}"
 
 
 def _same_bytes(first: Mapping[str, Result], second: Mapping[str, Result]) -> str:

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from images import ALLOW_MISSING, ROOT, Build, hakim
+from images import ALLOW_MISSING, CACHE, ROOT, Build, hakim
 
 from hakim_actions.artifact import Manifest
 from hakim_actions.catalog import Catalog
@@ -104,6 +104,35 @@ def test_the_manifest_is_enough_to_make_the_same_bytes_again(
 
     assert done.returncode == 0
     assert built["sha256"] in done.stdout
+
+
+def build_all(out: Path, *options: str) -> dict[str, str]:
+    """Build every variant, with as little compression as there is, and return their sha256."""
+    done = subprocess.run(
+        hakim(
+            *("build", "--all", "--json", "--compression-level", "0", "--out", str(out)),
+            *("--cache-dir", str(CACHE), "--allow-missing", ",".join(ALLOW_MISSING), *options),
+        ),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    return {Path(built["artifact"]).name: built["sha256"] for built in json.loads(done.stdout)}
+
+
+@pytest.mark.every_variant
+@pytest.mark.timeout(5400)
+def test_every_variant_has_the_same_bytes_from_scratch_and_on_a_layer(tmp_path: Path) -> None:
+    """The same packages and files, that is, with the same contents, modes, owners and times."""
+    on_layer = build_all(tmp_path / "layer")
+    from_scratch = build_all(tmp_path / "scratch", "--from-scratch")
+
+    assert len(on_layer) == len(
+        Catalog.load(ROOT / "distrobuilder/variants.yaml").of_release("trixie")
+    )
+    assert from_scratch == on_layer
 
 
 def test_a_build_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
                 pieces/   compressed pieces of archives (pieces.py)
                 tools/    downloads, by hash (tools.py)
                 debs/     packages and indices of Debian, by address (debcache.py)
-                work/     root file systems of builds under way; empty otherwise
+                work/     builds under way, and what those of one run share; empty otherwise
 
 Everything in it can be removed at any time: builds write beside and rename, and check the hash of
 what they read.
