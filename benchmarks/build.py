@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare our builds with plain ``distrobuilder build-lxc`` of the same definition, in one run.
 
-    benchmarks/build.py [--variants base,php] [--ways plain,cold,warm,changed] [--level 6]
+    benchmarks/build.py [--variants base,php] [--ways plain,cold,warm,changed,alone] [--level 6]
 
 Ways, in this order:
 
@@ -11,6 +11,7 @@ cold     ``hakim-actions build --all --cached`` with an empty cache: fetches the
          verifies and boots every image.
 warm     the same again, with nothing changed. The matrix would not build at all.
 changed  the same with one more package in the base, as after an update of one of its packages.
+alone    the base by itself, with an empty cache; what the model says of one image is held to it.
 
 Root, several GB and about an hour. What was measured is kept in --results as it comes, so a run
 that was stopped goes on; remove the file to start over. The report, a table and a chart, is made
@@ -39,7 +40,8 @@ from hakim_actions.image import tools  # noqa: E402 - likewise
 from hakim_actions.system import process, units  # noqa: E402 - likewise
 
 VARIANTS: Final = ("base", "php", "dotnet", "js", "rust", "elixir")
-WAYS: Final = ("plain", "cold", "warm", "changed")
+OURS: Final = ("cold", "warm", "changed")
+WAYS: Final = ("plain", *OURS, "alone")
 RELEASE: Final = "trixie"
 #: Small, without dependencies, and in no image.
 ADDED_PACKAGE: Final = "hello"
@@ -130,12 +132,15 @@ class Bench:
 
     def _ours(self, way: str) -> Result:
         out, cache = self.folder / "out", self.folder / "cache"
-        if way == "cold":
+        which = ["--all"]
+        if way == "alone":
+            which, cache = ["--variant", "base"], self.folder / "cache-alone"
+        if way in {"cold", "alone"}:
             shutil.rmtree(cache, ignore_errors=True)
         shutil.rmtree(out, ignore_errors=True)
         project = self._changed_project() if way == "changed" else ROOT
         argv = [
-            *(sys.executable, "-I", "-m", "hakim_actions", "build", "--all", "--cached", "--json"),
+            *(sys.executable, "-I", "-m", "hakim_actions", "build", *which, "--cached", "--json"),
             *("--cache-dir", str(cache), "--out", str(out)),
             *("--compression-level", str(self.level), "--allow-missing", self.allow_missing),
         ]
@@ -187,7 +192,7 @@ def report(results: Mapping[str, Result]) -> str:
     Plain builds that were not measured are modelled from those that were, and said to be.
     """
     images: Mapping[str, Result] = next(
-        (results[way]["images"] for way in WAYS[1:] if way in results), {}
+        (results[way]["images"] for way in OURS if way in results), {}
     )
     plain = {key.split()[1]: value for key, value in results.items() if key.startswith("plain ")}
     if len(plain) < _ENOUGH:
@@ -202,7 +207,7 @@ def report(results: Mapping[str, Result]) -> str:
     how = f"{len(plain)} measured, {len(images) - len(plain)} modelled"
     each = _spread([result["seconds"] for result in plain.values()])
     lines.append(f"| plain distrobuilder | {how} | {wall:.0f} | {each} | {cpu:.0f} | 1 | 1 |")
-    for way in WAYS[1:]:
+    for way in OURS:
         if way in results:
             ours = results[way]
             each = _spread([sum(image["phases"].values()) for image in ours["images"].values()])
@@ -218,7 +223,7 @@ def report(results: Mapping[str, Result]) -> str:
             lines.append(f"{variant}: {plain[variant]['seconds']:.0f} s, modelled {told:.0f} s.")
     if "cold" in results and "warm" in results:
         lines += ["", _same_bytes(results["cold"]["images"], results["warm"]["images"])]
-    if all(way in results for way in WAYS[1:]):
+    if all(way in results for way in OURS):
         lines += ["", *_rows(results, wall)]
     return "\n".join([*lines, "", *_sizes(images, plain)])
 
@@ -257,7 +262,7 @@ def _rows(results: Mapping[str, Result], plain: float) -> list[str]:
     Ours cost so much an image and so much a compressed byte. Both follow from `cold` and `warm`,
     and `changed` tells how good they are. Each release and architecture has bytes of its own.
     """
-    cold, warm, changed = (results[way] for way in WAYS[1:])
+    cold, warm, changed = (results[way] for way in OURS)
     a_byte = (cold["seconds"] - warm["seconds"]) / (cold["compressed"] - warm["compressed"])
     count = len(cold["images"])
     an_image = (warm["seconds"] - a_byte * warm["compressed"]) / count
@@ -266,6 +271,8 @@ def _rows(results: Mapping[str, Result], plain: float) -> list[str]:
     alone = an_image + a_byte * cold["images"]["base"]["unpacked"]
     base = results["plain base"]["seconds"]
     lines.append(f"| 1 (base) | {base:.0f} | {alone:.0f} | {an_image:.0f} | ours modelled |")
+    if "alone" in results:
+        lines.append(f"| 1 (base) | {base:.0f} | {results['alone']['seconds']:.0f} | | measured |")
     for groups in (1, 2, 3, 4):
         seconds = (groups * value for value in (plain, cold["seconds"], warm["seconds"]))
         how = "measured" if groups == 1 else "modelled"
@@ -295,7 +302,7 @@ def _sizes(images: Mapping[str, Result], plain: Mapping[str, Result]) -> list[st
 def chart(results: Mapping[str, Result], path: Path) -> None:
     """Draw the wall-clock seconds of each way as bars, as a PNG at *path*."""
     ways = {"plain": sum(r["seconds"] for key, r in results.items() if key.startswith("plain "))}
-    ways |= {way: results[way]["seconds"] for way in WAYS[1:] if way in results}
+    ways |= {way: results[way]["seconds"] for way in OURS if way in results}
     longest = max(ways.values())
     bars = "".join(
         f"<tr><th>{way}</th><td><i style='width:{600 * seconds / longest:.0f}px'></i>"
