@@ -1,5 +1,7 @@
 """How tests of real images call the command line, and where they keep what is expensive."""
 
+import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,3 +32,20 @@ Build = Callable[..., dict[str, Any]]
 def hakim(*arguments: str) -> list[str]:
     """Return the command line of ``hakim-actions`` in this environment."""
     return [sys.executable, "-I", "-m", "hakim_actions", *arguments]
+
+
+def built(*options: str) -> list[dict[str, Any]]:
+    """Build images with *options* beside those that all tests need; return what it prints."""
+    done = subprocess.run(
+        hakim(
+            *("build", "--json", "--cache-dir", str(CACHE)),
+            *("--allow-missing", ",".join(ALLOW_MISSING), *options),
+        ),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"build {' '.join(options)} ended with {done.returncode}"
+    images: list[dict[str, Any]] = json.loads(done.stdout)
+    return images

@@ -1,13 +1,11 @@
 """Real images for the tests that need one: built once a run, by the command that people use."""
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from images import ALLOW_MISSING, CACHE, ROOT, Build, hakim
+from images import Build, built
 
 
 @pytest.fixture(scope="session")
@@ -18,19 +16,9 @@ def build_image() -> Build:
     def build(variant: str, *options: str, again: bool = False) -> dict[str, Any]:
         key = (variant, *options)
         if key not in results or again:
-            done = subprocess.run(
-                hakim(
-                    *("build", "--variant", variant, "--json", "--cached"),
-                    *("--cache-dir", str(CACHE), "--compression-level", "1"),
-                    *("--allow-missing", ",".join(ALLOW_MISSING), *options),
-                ),
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-                check=False,
+            (results[key],) = built(
+                *("--variant", variant, "--cached", "--compression-level", "1"), *options
             )
-            assert done.returncode == 0, f"the build of {variant} ended with {done.returncode}"
-            (results[key],) = json.loads(done.stdout)
         return results[key]
 
     return build

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from images import ALLOW_MISSING, CACHE, ROOT, Build, hakim
+from images import ALLOW_MISSING, ROOT, Build, built, hakim
 
 from hakim_actions.artifact import Manifest
 from hakim_actions.catalog import Catalog
@@ -108,18 +108,8 @@ def test_the_manifest_is_enough_to_make_the_same_bytes_again(
 
 def build_all(out: Path, *options: str) -> dict[str, str]:
     """Build every variant, with as little compression as there is, and return their sha256."""
-    done = subprocess.run(
-        hakim(
-            *("build", "--all", "--json", "--compression-level", "0", "--out", str(out)),
-            *("--cache-dir", str(CACHE), "--allow-missing", ",".join(ALLOW_MISSING), *options),
-        ),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0
-    return {Path(built["artifact"]).name: built["sha256"] for built in json.loads(done.stdout)}
+    images = built("--all", "--compression-level", "0", "--out", str(out), *options)
+    return {Path(image["artifact"]).name: image["sha256"] for image in images}
 
 
 @pytest.mark.every_variant
