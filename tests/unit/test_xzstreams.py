@@ -1,5 +1,6 @@
 """Streams that are unpacked side by side give what one after another would, whatever the file."""
 
+import hashlib
 import io
 import lzma
 import random
@@ -158,8 +159,12 @@ def test_a_kept_stream_that_was_damaged_is_decoded_again(
 
 
 def test_a_damaged_stream_is_never_kept(kept: EntryStore) -> None:
+    good, bad = STREAMS[2], damaged()[sum(map(len, STREAMS[:3])) :][: len(STREAMS[3])]
+
     assert unpack(damaged(), kept)[0] == unpack(damaged(), kept)[0]
-    assert len(list(kept.folder.rglob("*.stream"))) == 3
+
+    assert kept.get(hashlib.sha256(good).hexdigest()) == PARTS[2]
+    assert kept.get(hashlib.sha256(bad).hexdigest()) is None
 
 
 def test_what_is_no_single_whole_stream_is_not_kept(
