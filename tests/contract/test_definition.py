@@ -55,7 +55,7 @@ def test_every_filter_in_the_definition_fits_an_image_that_is_built() -> None:
 
 
 def test_what_a_variant_adds_is_installed_after_the_base() -> None:
-    """distrobuilder installs sets with the same flags in one go, in whatever order apt chooses."""
+    """Sets with the same flags are installed in one go, in whatever order apt chooses."""
     sets = read_yaml(Project(root=ROOT).definition)["packages"]["sets"]
 
     of_base = {tuple(each.get("flags", ())) for each in sets if "variants" not in each}
