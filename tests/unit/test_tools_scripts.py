@@ -94,3 +94,44 @@ def test_an_image_from_a_snapshot_names_the_mirrors_of_the_first_build(tmp_path:
     assert (tmp_path / "debian.sources").read_text() == expected
     assert (tmp_path / "backports.sources").read_text() == "URIs: http://m.test/debian\n"
     assert (tmp_path / "vendor.sources").read_text() == "URIs: http://vendor.test/d/1\n"
+
+
+#: What an image of two packages has, one after the other: users by number, a group and a mark each.
+_RECORDS = {
+    "etc/passwd": "{name}:x:{number}:{number}::/:/bin/sh\n",
+    "etc/shadow": "{name}:!:20000::::::\n",
+    "etc/group": "{name}:x:{number}:\n",
+    "etc/gshadow": "{name}:!::\n",
+    "var/lib/apt/extended_states": "Package: {name}\nAuto-Installed: 1\n\n",
+}
+
+
+def sorted_records(folder: Path, *users: tuple[str, int]) -> dict[str, str]:
+    """Return the records of *users*, in that order at first, as the script leaves them."""
+    for name, record in _RECORDS.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(record.format(name=user, number=number) for user, number in users))
+    text = function("sort_records", SCRIPT.with_name("post-files.sh"))
+    for name in ("etc", "var"):
+        text = text.replace(f"/{name}/", f"{folder}/{name}/")
+    subprocess.run(
+        ["bash", "-c", f"set -euo pipefail\n{text}\nsort_records"],
+        check=True,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
+    return {name: (folder / name).read_text() for name in _RECORDS}
+
+
+def test_in_which_order_packages_came_shows_in_no_record(tmp_path: Path) -> None:
+    """On a base layer, `coder` is made before a variant's packages are there, otherwise after."""
+    root, coder, epmd = ("root", 0), ("coder", 1000), ("epmd", 101)
+
+    on_layer = sorted_records(tmp_path / "layer", root, coder, epmd)
+    in_one_go = sorted_records(tmp_path / "scratch", root, epmd, coder)
+
+    assert on_layer == in_one_go
+    for name, record in _RECORDS.items():
+        assert len(on_layer[name]) == sum(
+            len(record.format(name=user, number=number)) for user, number in (root, coder, epmd)
+        )

@@ -53,6 +53,14 @@ forget_removed_documentation() {
     /var/lib/dpkg/info/*.list
 }
 
+# On a base layer, what base and its scripts add comes before what the variant adds; in one go, not all of
+# it does. Users and groups are sorted by number, packages by name.
+sort_records() {
+  pwck --sort /etc/passwd /etc/shadow
+  grpck --sort /etc/group /etc/gshadow
+  perl -00 -ni -e 'chomp; push @all, "$_\n\n"; print sort @all if eof' /var/lib/apt/extended_states
+}
+
 remove_backups_and_locks() {
   rm -f /etc/{passwd,group,shadow,gshadow,subuid,subgid}- /etc/.pwd.lock
   rm -f /var/lib/dpkg/*-old /var/backups/*
@@ -70,6 +78,7 @@ remove_identity
 remove_caches_and_logs
 remove_unread_documentation
 forget_removed_documentation
+sort_records
 remove_backups_and_locks
 fix_password_days
 rm -rf /usr/local/lib/hakim-build
