@@ -40,6 +40,7 @@ packages:
         - eza
     - action: install
       variants: [rust]
+      flags: [--no-install-recommends]
       packages:
         - lld
 files:
@@ -357,6 +358,22 @@ BROKEN: Final = (
         "- git\n        - lld",
         "- git\n        - lld",
         "'git' again",
+    ),
+    Fixture(
+        "variant-packages-apart",
+        YAML,
+        "      flags: [--no-install-recommends]\n",
+        "",
+        "- action: install\n      variants: [rust]",
+        "with flags: [], as other sets have",
+    ),
+    Fixture(
+        "variant-packages-apart",
+        YAML,
+        "        - lld\n",
+        "        - lld\n    - {action: install, packages: [zip]}\n",
+        "- action: install\n      variants: [rust]",
+        "above a set for all variants",
     ),
     Fixture(
         "packages-sorted",

@@ -52,14 +52,3 @@ def test_every_filter_in_the_definition_fits_an_image_that_is_built() -> None:
         variants = [catalog.variant(name) for name in each.get("variants", catalog.variants)]
         releases = {release for variant in variants for release in variant.releases}
         assert releases & set(each.get("releases", releases)), yaml.safe_dump(each)
-
-
-def test_what_a_variant_adds_is_installed_after_the_base() -> None:
-    """Sets with the same flags are installed in one go, in whatever order apt chooses."""
-    sets = read_yaml(Project(root=ROOT).definition)["packages"]["sets"]
-
-    of_base = {tuple(each.get("flags", ())) for each in sets if "variants" not in each}
-    of_variants = {tuple(each.get("flags", ())) for each in sets if "variants" in each}
-
-    assert of_base == {()}
-    assert of_variants == {("--no-install-recommends",)}

@@ -1,4 +1,4 @@
-"""The package sets of hakim.yaml: names, repetitions, order."""
+"""The package sets of hakim.yaml: names, repetitions, order, what is installed in one go."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -30,6 +30,14 @@ class _Set:
     def kind(self) -> tuple[str, bool]:
         """What is done with the packages: the action, and whether before all other sets."""
         return self.node.get("action").text, self.node.get("early").text.lower() == "true"
+
+    @property
+    def flags(self) -> list[str]:
+        return [flag.text for flag in self.node.get("flags").items()]
+
+    @property
+    def of_variants(self) -> bool:
+        return bool(self.node.get("variants").items())
 
     def fits(self, key: str, value: str) -> bool:
         wanted = [item.text for item in self.node.get(key).items()]
@@ -125,3 +133,34 @@ def _blocks(packages: list[Node]) -> Iterator[list[Node]]:
             block = []
         block.append(package)
     yield block
+
+
+@rule(
+    "variant-packages-apart",
+    "Package sets of variants come last, and their flags are not those of the other sets",
+    why="distrobuilder installs neighbours with the same flags in one go; together with the base, "
+    "packages of a variant get other user ids than on a base layer.",
+)
+def variant_packages_apart(tree: Tree) -> Iterable[Problem]:
+    """Yield sets that are, or may be, installed together with the ones on their other side."""
+    late = [each for each in _sets(tree) if each.packages and each.kind == ("install", False)]
+    common = [each for each in late if not each.of_variants]
+    for each in late:
+        if not each.of_variants:
+            continue
+        if any(each.flags == other.flags for other in common):
+            yield Problem(
+                DEFINITION,
+                each.node.line,
+                f"a set of a variant with flags: [{', '.join(each.flags)}], as other sets have",
+                "flags that no set for all variants has",
+                "Add 'flags: [--no-install-recommends]', which is what apt does here anyway.",
+            )
+        if any(each.node.line < other.node.line for other in common):
+            yield Problem(
+                DEFINITION,
+                each.node.line,
+                "a set of a variant above a set for all variants",
+                "sets of variants below all others",
+                "Move it to the end of the sets.",
+            )
