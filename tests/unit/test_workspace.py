@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from hakim_actions.image.workspace import run_folder
 
 _RUN = """
 import pathlib, sys, time
 from hakim_actions.image.workspace import run_folder
 with run_folder(pathlib.Path(sys.argv[1])) as own:
-    own.mkdir()
     (own / "file").touch()
     print(own, flush=True)
     time.sleep(60)
@@ -29,11 +30,19 @@ def other_run(parent: Path) -> tuple[subprocess.Popen[str], Path]:
 
 def test_a_run_leaves_nothing(tmp_path: Path) -> None:
     with run_folder(tmp_path) as own:
-        own.mkdir()
         (own / "file").touch()
-        assert own.name == f"run-{os.getpid()}"
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_in_two_containers_that_share_the_folder_do_not_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both may be process 7."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+
+    with run_folder(tmp_path) as first, run_folder(tmp_path) as second:
+        assert first != second
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
@@ -51,8 +60,8 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_keeps_its_folder(tmp_path: Path) -> None:
     child, busy = other_run(tmp_path)
     try:
-        with run_folder(tmp_path) as own:
-            own.mkdir()
+        with run_folder(tmp_path):
+            pass
         assert (busy / "file").exists()
     finally:
         child.kill()

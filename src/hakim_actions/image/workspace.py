@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hakim_actions.errors import BuildError
-from hakim_actions.system import files
 
 
 @contextlib.contextmanager
@@ -34,15 +35,20 @@ def work_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def run_folder(parent: Path) -> Iterator[Path]:
-    """Give a path in *parent* for what the builds of this run share, and remove what is there.
+    """Make a folder in *parent* for what the builds of this run share; nothing of it is left.
 
-    Nothing is made there yet. First goes what runs left that were killed: they hold no lock.
+    First goes what runs left that were killed: nobody holds a lock on it.
     """
-    for left in parent.glob("run-*"):
-        with contextlib.suppress(files.LockedError), _locked(left):
-            remove(left)
-    own = parent / f"run-{os.getpid()}"
-    with _locked(own):
+    with contextlib.ExitStack() as held:
+        with _locked(parent):  # so that no new folder is taken for one that was left
+            for left in parent.glob("run-*"):
+                goes_on_or_is_gone = (BlockingIOError, FileNotFoundError)
+                with contextlib.suppress(*goes_on_or_is_gone), _locked(left, wait=False):
+                    remove(left)
+            # By chance: processes of two containers that share *parent* may have one number.
+            own = parent / f"run-{secrets.token_hex(8)}"
+            own.mkdir()
+            held.enter_context(_locked(own))
         try:
             yield own
         finally:
@@ -50,13 +56,14 @@ def run_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    lock = folder.with_name(f".{folder.name}.lock")
-    with files.locked(lock, purpose=f"A run in {folder}"):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Lock *folder* for the block, or raise BlockingIOError; a kill ends the lock, too."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(handle)
 
 
 def remove(path: Path) -> None:
