@@ -117,7 +117,7 @@ def test_a_variant_has_the_same_bytes_on_a_layer_and_from_scratch(build_image: B
 
 @pytest.mark.every_variant
 @pytest.mark.timeout(5400)
-def test_so_has_every_other(tmp_path: Path) -> None:
+def test_every_variant_has_the_same_bytes_on_a_layer_and_from_scratch(tmp_path: Path) -> None:
     """With as little compression as there is; equal bytes are equal at any level."""
     images = built(
         *("--all", "--cached", "--check-reproducible"),
