@@ -1,46 +1,11 @@
 """What outlives a process is found and removed, and nothing else is."""
 
-import fcntl
 import hashlib
 import os
 from pathlib import Path
 
 from hakim_actions.image import sandbox
 from hakim_actions.image.identity import Identity, identity
-
-
-def test_only_folders_of_dead_runs_are_removed(tmp_path: Path) -> None:
-    for name in ("hakim-boot-dead", "hakim-boot-live", "somebody-else"):
-        (tmp_path / name / "rootfs").mkdir(parents=True)
-    live = os.open(tmp_path / "hakim-boot-live", os.O_RDONLY)
-    fcntl.flock(live, fcntl.LOCK_EX)
-
-    with sandbox._folder(tmp_path) as own:
-        assert own.stat().st_mode & 0o777 == 0o700
-        left = {path.name for path in tmp_path.iterdir()}
-    os.close(live)
-
-    assert left == {"hakim-boot-live", "somebody-else", own.name}
-    assert not own.exists()
-
-
-def test_a_link_that_looks_like_a_stale_folder_is_not_followed(tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "hakim-boot-link").symlink_to(precious)
-
-    with sandbox._folder(work):
-        pass
-
-    assert precious.exists()
-
-
-def test_a_run_holds_its_folder_while_it_lasts(tmp_path: Path) -> None:
-    with sandbox._folder(tmp_path) as first, sandbox._folder(tmp_path) as second:
-        assert first.exists()
-        assert second.exists()
 
 
 def test_the_whole_cgroup_v2_hierarchy_is_found_on_every_kind_of_host() -> None:

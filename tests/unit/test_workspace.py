@@ -1,5 +1,6 @@
 """What the builds of a run share ends with the run, or with the next one after a kill."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -38,11 +39,41 @@ def test_a_run_leaves_nothing(tmp_path: Path) -> None:
 def test_runs_in_two_containers_that_share_the_folder_do_not_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both may be process 7."""
+    """Both may be process 7, and each holds its folder while it lasts."""
     monkeypatch.setattr(os, "getpid", lambda: 7)
 
     with run_folder(tmp_path) as first, run_folder(tmp_path) as second:
         assert first != second
+        assert first.exists()
+        assert second.exists()
+
+
+def test_only_folders_of_dead_runs_are_removed(tmp_path: Path) -> None:
+    for name in ("run-dead", "run-live", "somebody-else"):
+        (tmp_path / name / "rootfs").mkdir(parents=True)
+    live = os.open(tmp_path / "run-live", os.O_RDONLY)
+    fcntl.flock(live, fcntl.LOCK_EX)
+
+    with run_folder(tmp_path) as own:
+        assert own.stat().st_mode & 0o777 == 0o700
+        left = {path.name for path in tmp_path.iterdir()}
+    os.close(live)
+
+    assert left == {"run-live", "somebody-else", own.name}
+    assert not own.exists()
+
+
+def test_a_link_that_looks_like_a_stale_folder_is_not_followed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "run-link").symlink_to(precious)
+
+    with run_folder(work):
+        pass
+
+    assert precious.exists()
 
 
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from hakim_actions.errors import ConfigurationError
+from hakim_actions.image.workspace import run_folder
 from hakim_actions.system import process
 
 #: Names of folders and cgroups; what bears it and belongs to no live run is removed.
@@ -103,7 +103,7 @@ def sandbox(work_dir: Path, *, env: Mapping[str, str]) -> Iterator[Sandbox]:
     """
     env = process.child_environment(env, {"PATH": f"{env.get('PATH', os.defpath)}:{_SBIN}"})
     with (
-        _folder(work_dir) as folder,
+        run_folder(work_dir, prefix=PREFIX, discard=_discard) as folder,
         contextlib.ExitStack() as afterwards,
         _namespaces(folder, env=env) as made,
     ):
@@ -211,53 +211,6 @@ def _remove_cgroup(name: str, root: int, *, patience: float = 2.0) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-@contextlib.contextmanager
-def _folder(work_dir: Path) -> Iterator[Path]:
-    """Make a folder for this run and remove it afterwards; first remove those of dead runs.
-
-    A run holds a lock on its folder, which the kernel frees when the run dies.
-    """
-    for old in work_dir.glob(f"{PREFIX}*"):
-        _remove_stale(old)
-    folder, lock = _locked_folder(work_dir)
-    try:
-        yield folder
-    finally:
-        _discard(folder)
-        os.close(lock)
-
-
-def _locked_folder(work_dir: Path) -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=work_dir))
-        with contextlib.suppress(OSError):
-            lock = _lock(folder)
-            # Another run may have taken it for stale in between: then it is gone, make another.
-            if folder.exists():
-                return folder, lock
-            os.close(lock)
-
-
-def _lock(folder: Path) -> int:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _remove_stale(folder: Path) -> None:
-    # In a folder where everyone may write, only what is ours is ours to remove.
-    with contextlib.suppress(OSError):
-        if folder.lstat().st_uid != os.geteuid():
-            return
-        lock = _lock(folder)
-        _discard(folder)
-        os.close(lock)
 
 
 def _discard(folder: Path) -> None:

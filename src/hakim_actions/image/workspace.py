@@ -4,10 +4,10 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hakim_actions.errors import BuildError
@@ -33,39 +33,6 @@ def work_folder(path: Path) -> Iterator[Path]:
         remove(path)
 
 
-@contextlib.contextmanager
-def run_folder(parent: Path) -> Iterator[Path]:
-    """Make a folder in *parent* for what the builds of this run share; nothing of it is left.
-
-    First goes what runs left that were killed: nobody holds a lock on it.
-    """
-    with contextlib.ExitStack() as held:
-        with _locked(parent):  # so that no new folder is taken for one that was left
-            for left in parent.glob("run-*"):
-                goes_on_or_is_gone = (BlockingIOError, FileNotFoundError)
-                with contextlib.suppress(*goes_on_or_is_gone), _locked(left, wait=False):
-                    remove(left)
-            # By chance: processes of two containers that share *parent* may have one number.
-            own = parent / f"run-{secrets.token_hex(8)}"
-            own.mkdir()
-            held.enter_context(_locked(own))
-        try:
-            yield own
-        finally:
-            remove(own)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Lock *folder* for the block, or raise BlockingIOError; a kill ends the lock, too."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(handle)
-
-
 def remove(path: Path) -> None:
     """Remove *path* and all below it.
 
@@ -76,3 +43,53 @@ def remove(path: Path) -> None:
         if not path.exists():
             return
         time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def run_folder(
+    parent: Path, *, prefix: str = "run-", discard: Callable[[Path], object] = remove
+) -> Iterator[Path]:
+    """Make a folder *prefix*… for this run, for its user only; *discard* it afterwards.
+
+    First those of dead runs are discarded. A run holds a lock on its folder, which the kernel
+    frees when the run dies.
+    """
+    for old in parent.glob(f"{prefix}*"):
+        _discard_stale(old, discard)
+    folder, lock = _locked_folder(parent, prefix)
+    try:
+        yield folder
+    finally:
+        discard(folder)
+        os.close(lock)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with contextlib.suppress(BlockingIOError, FileNotFoundError):
+            lock = _lock(folder)
+            # Another run may have taken it for stale in between: then it is gone, make another.
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _discard_stale(folder: Path, discard: Callable[[Path], object]) -> None:
+    # In a folder where everyone may write, only what is ours is ours to remove.
+    with contextlib.suppress(OSError):
+        if folder.lstat().st_uid != os.geteuid():
+            return
+        lock = _lock(folder)
+        discard(folder)
+        os.close(lock)
