@@ -34,18 +34,21 @@ def hakim(*arguments: str) -> list[str]:
     return [sys.executable, "-I", "-m", "hakim_actions", *arguments]
 
 
-def built(*options: str) -> list[dict[str, Any]]:
-    """Build images with *options* beside those that all tests need; return what it prints."""
+def stdout_of(*arguments: str) -> str:
+    """Run ``hakim-actions`` with *arguments*, prove that it ended well, return what it prints."""
     done = subprocess.run(
-        hakim(
+        hakim(*arguments), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, f"hakim-actions {' '.join(arguments)} ended with {done.returncode}"
+    return done.stdout
+
+
+def build_images(*options: str) -> list[dict[str, Any]]:
+    """Build images with *options* beside those that all tests need; return what it prints."""
+    images: list[dict[str, Any]] = json.loads(
+        stdout_of(
             *("build", "--json", "--cache-dir", str(CACHE)),
             *("--allow-missing", ",".join(ALLOW_MISSING), *options),
-        ),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
+        )
     )
-    assert done.returncode == 0, f"build {' '.join(options)} ended with {done.returncode}"
-    images: list[dict[str, Any]] = json.loads(done.stdout)
     return images

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Build, built
+from images import Build, build_images
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def build_image() -> Build:
     def build(variant: str, *options: str, again: bool = False) -> dict[str, Any]:
         key = (variant, *options)
         if key not in results or again:
-            (results[key],) = built(
+            (results[key],) = build_images(
                 *("--variant", variant, "--cached", "--compression-level", "1"), *options
             )
         return results[key]

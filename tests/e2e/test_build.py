@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from images import ALLOW_MISSING, ROOT, Build, built, hakim
+from images import ALLOW_MISSING, ROOT, Build, build_images, hakim, stdout_of
 
 from hakim_actions.artifact import Manifest
 from hakim_actions.catalog import Catalog
@@ -35,8 +35,7 @@ def test_the_base_template_is_built_verified_and_booted(build_image: Build) -> N
     proven = {check.name for check in manifest.checks}
     assert {"structure", "state", "units", "ssh", "coder"} <= proven
     assert {"systemd", "openssh-server", "git", "neovim"} <= set(manifest.packages)
-    verified = subprocess.run(hakim("verify", str(archive.parent)), cwd=ROOT, check=False)
-    assert verified.returncode == 0
+    stdout_of("verify", str(archive.parent))
 
 
 def test_gnu_tar_and_xz_read_the_real_archive(build_image: Build) -> None:
@@ -91,19 +90,12 @@ def test_the_manifest_is_enough_to_make_the_same_bytes_again(
     """Bootstrapped once more, whatever the first one stood on, from a snapshot of the archive."""
     built = build_image("base")
 
-    done = subprocess.run(
-        hakim(
-            *("reproduce", built["manifest"], "--snapshot-url", snapshot_url),
-            *("--cache-dir", str(tmp_path)),
-        ),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
+    said = stdout_of(
+        *("reproduce", built["manifest"], "--snapshot-url", snapshot_url),
+        *("--cache-dir", str(tmp_path)),
     )
 
-    assert done.returncode == 0
-    assert built["sha256"] in done.stdout
+    assert built["sha256"] in said
 
 
 def test_a_variant_has_the_same_bytes_on_a_layer_and_from_scratch(build_image: Build) -> None:
@@ -119,7 +111,7 @@ def test_a_variant_has_the_same_bytes_on_a_layer_and_from_scratch(build_image: B
 @pytest.mark.timeout(5400)
 def test_every_variant_has_the_same_bytes_on_a_layer_and_from_scratch(tmp_path: Path) -> None:
     """With as little compression as there is; equal bytes are equal at any level."""
-    images = built(
+    images = build_images(
         *("--all", "--cached", "--check-reproducible"),
         *("--compression-level", "0", "--out", str(tmp_path)),
     )

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,17 @@ _RECORDS = {
 }
 
 
+def records(record: str, users: Sequence[tuple[str, int]]) -> str:
+    """Return the file that has *record* of each of *users*."""
+    return "".join(record.format(name=user, number=number) for user, number in users)
+
+
 def sorted_records(folder: Path, *users: tuple[str, int]) -> dict[str, str]:
     """Return the records of *users*, in that order at first, as the script leaves them."""
     for name, record in _RECORDS.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(record.format(name=user, number=number) for user, number in users))
+        path.write_text(records(record, users))
     text = function("sort_records", SCRIPT.with_name("post-files.sh"))
     for name in ("etc", "var"):
         text = text.replace(f"/{name}/", f"{folder}/{name}/")
@@ -132,6 +138,4 @@ def test_in_which_order_packages_came_shows_in_no_record(tmp_path: Path) -> None
 
     assert on_layer == in_one_go
     for name, record in _RECORDS.items():
-        assert len(on_layer[name]) == sum(
-            len(record.format(name=user, number=number)) for user, number in (root, coder, epmd)
-        )
+        assert len(on_layer[name]) == len(records(record, (root, coder, epmd)))

@@ -142,13 +142,13 @@ def _blocks(packages: list[Node]) -> Iterator[list[Node]]:
     "packages of a variant get other user ids than on a base layer.",
 )
 def variant_packages_apart(tree: Tree) -> Iterable[Problem]:
-    """Yield sets that are, or may be, installed together with the ones on their other side."""
+    """Yield sets of variants that distrobuilder installs together with others, or before them."""
     late = [each for each in _sets(tree) if each.packages and each.kind == ("install", False)]
     common = [each for each in late if not each.of_variants]
-    for each in late:
-        if not each.of_variants:
-            continue
-        if any(each.flags == other.flags for other in common):
+    flags_of_common = [each.flags for each in common]
+    last_of_common = max((each.node.line for each in common), default=0)
+    for each in (each for each in late if each.of_variants):
+        if each.flags in flags_of_common:
             yield Problem(
                 DEFINITION,
                 each.node.line,
@@ -156,7 +156,7 @@ def variant_packages_apart(tree: Tree) -> Iterable[Problem]:
                 "flags that no set for all variants has",
                 "Add 'flags: [--no-install-recommends]', which is what apt does here anyway.",
             )
-        if any(each.node.line < other.node.line for other in common):
+        if each.node.line < last_of_common:
             yield Problem(
                 DEFINITION,
                 each.node.line,
